@@ -1,0 +1,5 @@
+"""One file per paper."""
+
+from lus_lightning.methods.xing import CascadedVotingClassifier
+
+__all__ = ["CascadedVotingClassifier"]

@@ -1,0 +1,35 @@
+"""The checkpoint that a run resumes from."""
+
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Checkpoint
+
+
+class LastCheckpoint(Checkpoint):
+    """Keeps `checkpoints/last.ckpt` in the run folder: every `every_n_steps` iterations and at the end of each epoch.
+
+    Never at an epoch's last iteration: the Trainer, resuming there, would skip the validation that ends the epoch, and a
+    method may need it (Xing's selection is made there).
+
+    Args:
+        every_n_steps: iterations between two saves within an epoch.
+    """
+
+    def __init__(self, every_n_steps: int = 200) -> None:
+        self.every_n_steps = every_n_steps
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Save within an epoch."""
+        if trainer.global_step % self.every_n_steps == 0 and batch_idx + 1 < trainer.num_training_batches:
+            self._save(trainer)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Save between two epochs, after the validation."""
+        self._save(trainer)
+
+    @staticmethod
+    def _save(trainer: pl.Trainer) -> None:
+        if not trainer.fast_dev_run:
+            trainer.save_checkpoint(Path(trainer.default_root_dir) / "checkpoints" / "last.ckpt")

@@ -1,0 +1,83 @@
+"""Pictures for W&B: the confusion matrix and some frames with their prediction."""
+
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from matplotlib.figure import Figure
+from pytorch_lightning.loggers import WandbLogger
+from torchmetrics.classification import MulticlassConfusionMatrix
+
+from lus_lightning.labels import SCORES
+from lus_lightning.methods.base import LungModule, Step
+
+
+class LogPictures(pl.Callback):
+    """Logs to W&B, at the end of validation and test, the headline member's confusion matrix and `n` frames with what it said of them.
+
+    Args:
+        n: frames, the first of `n` batches spread over the part.
+    """
+
+    def __init__(self, n: int = 8) -> None:
+        self.n = n
+        self._matrix = MulticlassConfusionMatrix(len(SCORES))
+        self._frames: list[tuple[np.ndarray, str]] = []
+
+    def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start afresh."""
+        self._matrix.reset()
+        self._frames.clear()
+
+    on_test_epoch_start = on_validation_epoch_start
+
+    def on_validation_batch_end(self, trainer: pl.Trainer, pl_module: LungModule, outputs: Any, batch: Any,  # type: ignore[override]
+                                batch_idx: int, dataloader_idx: int = 0) -> None:  # fmt: skip
+        """Count, and keep the batch's first frame now and then."""
+        if not self._logs(trainer) or pl_module.headline not in outputs.probs:
+            return
+        classes = _classes(outputs, pl_module.headline)
+        decided = classes >= 0
+        self._matrix.update(classes[decided].cpu(), outputs.target[decided].cpu())
+        loaders = trainer.num_test_batches if trainer.testing else trainer.num_val_batches
+        if "image" in batch and batch_idx % max(1, int(loaders[dataloader_idx]) // self.n) == 0 and len(self._frames) < self.n:
+            said = "abstains" if classes[0] < 0 else f"says {int(classes[0])}"
+            self._frames.append((batch["image"][0, 0].cpu().numpy(), f"score {int(outputs.target[0])}, {pl_module.headline} {said}"))
+
+    on_test_batch_end = on_validation_batch_end
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Log them."""
+        if not self._logs(trainer) or not self._matrix.update_called:
+            return
+        stage = "test" if trainer.testing else "val"
+        logger: WandbLogger = trainer.logger  # type: ignore[assignment]
+        figure = confusion_figure(self._matrix.compute().numpy())
+        logger.log_image(f"{stage}/confusion", [figure])
+        plt.close(figure)
+        if self._frames:
+            pictures, captions = zip(*self._frames, strict=True)
+            logger.log_image(f"{stage}/frames", list(pictures), caption=list(captions))
+
+    on_test_epoch_end = on_validation_epoch_end
+
+    @staticmethod
+    def _logs(trainer: pl.Trainer) -> bool:
+        return isinstance(trainer.logger, WandbLogger) and trainer.is_global_zero
+
+
+def _classes(out: Step, member: str) -> torch.Tensor:
+    return out.pred[member] if member in out.pred else out.probs[member].argmax(1)
+
+
+def confusion_figure(counts: np.ndarray) -> Figure:
+    """Counts (C, C), rows the label and columns the prediction, as a picture."""
+    figure, axes = plt.subplots(figsize=(3.2, 3))
+    axes.imshow(counts / np.maximum(counts.sum(1, keepdims=True), 1), cmap="Blues", vmin=0, vmax=1)
+    for (i, j), n in np.ndenumerate(counts):
+        axes.text(j, i, int(n), ha="center", va="center")
+    axes.set(xlabel="predicted score", ylabel="score", xticks=range(len(counts)), yticks=range(len(counts)))
+    figure.tight_layout()
+    return figure

@@ -1,0 +1,125 @@
+"""The predictions table: the only source of numbers that are quoted."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytorch_lightning as pl
+import torch
+
+from lus_lightning.data.datasets import SPLITS
+from lus_lightning.methods.base import Step
+
+KEYS = ("row", "frame", "member", "split")
+
+
+class PredictionWriter(pl.Callback):
+    """Writes `predictions.parquet` into the run folder (of `predict`: `predict/predictions.parquet` and `predict/clips.csv`).
+
+    Long form, one row per (row, frame, member), de-duplicated over processes: the sampler of several processes repeats samples.
+    A stage replaces its own part (`split`) of the table and leaves the others. Stage 1's out-of-fold predictions, where a method
+    makes them, become `selection.csv` too.
+    """
+
+    def __init__(self) -> None:
+        self._parts: list[pd.DataFrame] = []
+
+    def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start afresh."""
+        self._parts.clear()
+
+    on_test_epoch_start = on_predict_epoch_start = on_validation_epoch_start
+
+    def on_validation_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any,
+                                batch_idx: int, dataloader_idx: int = 0) -> None:  # fmt: skip
+        """Keep a batch's predictions."""
+        self._parts.append(step_table(outputs, batch))
+
+    on_test_batch_end = on_predict_batch_end = on_validation_batch_end
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write what was kept."""
+        if trainer.fast_dev_run or trainer.sanity_checking:
+            return
+        folder = Path(trainer.default_root_dir)
+        table = _gathered(trainer, pd.concat(self._parts, ignore_index=True) if self._parts else None, folder)
+        if table is None:
+            return
+        table = _named(table, trainer.datamodule)  # type: ignore[attr-defined]
+        if trainer.predicting:
+            (folder / "predict").mkdir(exist_ok=True)
+            write_table(table, folder / "predict" / "predictions.parquet")
+            clip_table(table).to_csv(folder / "predict" / "clips.csv", index=False)
+            return
+        if (path := folder / "predictions.parquet").is_file():
+            old = pd.read_parquet(path)
+            table = pd.concat([old[~old["split"].isin(table["split"])], table], ignore_index=True)
+        write_table(table, path)
+        if (oof := table[table["split"] == "oof"]).size and trainer.validating | trainer.training:
+            selection_table(oof).to_csv(folder / "selection.csv", index=False)
+
+    on_test_epoch_end = on_predict_epoch_end = on_validation_epoch_end
+
+
+def step_table(out: Step, batch: dict[str, torch.Tensor]) -> pd.DataFrame:
+    """Long form of one batch: a row per (sample, member), with `p_0` ... and `pred`."""
+    numbers = pd.DataFrame({k: batch[k].cpu().numpy() for k in ("row", "frame", "fold", "target", "split")})
+    parts = []
+    for member, probs in out.probs.items():
+        p = probs.cpu().numpy()
+        pred = out.pred[member].cpu().numpy() if member in out.pred else p.argmax(1)
+        parts.append(numbers.assign(member=member, **{f"p_{c}": p[:, c] for c in range(p.shape[1])}, pred=pred))
+    return pd.concat(parts, ignore_index=True)
+
+
+def _gathered(trainer: pl.Trainer, table: pd.DataFrame | None, folder: Path) -> pd.DataFrame | None:
+    """The table of all processes on the first, none on the others."""
+    if trainer.world_size > 1:
+        parts = folder / "predictions.parts"
+        parts.mkdir(parents=True, exist_ok=True)
+        if table is not None:
+            table.to_parquet(parts / f"{trainer.global_rank}.parquet")
+        trainer.strategy.barrier("predictions")
+        if not trainer.is_global_zero:
+            trainer.strategy.barrier("predictions read")
+            return None
+        found = [pd.read_parquet(p) for p in sorted(parts.glob("*.parquet"))]
+        shutil.rmtree(parts)
+        trainer.strategy.barrier("predictions read")
+        table = pd.concat(found, ignore_index=True) if found else None
+    return None if table is None else table.drop_duplicates(list(KEYS), ignore_index=True)
+
+
+def _named(table: pd.DataFrame, data: Any) -> pd.DataFrame:
+    """Add clip, patient, exam, zone, protocol and standard, by `row`."""
+    clips = data.sources.clips.reset_index(drop=True)
+    names = clips.reindex(columns=["clip", "patient", "exam", "zone", "protocol", "standard"])
+    table = table.assign(split=np.array(SPLITS)[table["split"]])
+    table = table.join(names, on="row")
+    return table.sort_values(["split", "row", "frame", "member"], ignore_index=True)
+
+
+def write_table(table: pd.DataFrame, path: Path) -> None:
+    """Write a parquet file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table.to_parquet(path.with_suffix(".tmp"), index=False)
+    path.with_suffix(".tmp").rename(path)
+
+
+def selection_table(oof: pd.DataFrame) -> pd.DataFrame:
+    """Stage 1's verdict on each training image: the out-of-fold probability of its own label, and whether it is kept."""
+    classes = [c for c in oof if c.startswith("p_")]
+    own = oof[classes].to_numpy()[np.arange(len(oof)), oof["target"]]
+    columns = ["row", "frame", "clip", "patient", "zone", "fold", "target"]
+    return oof[columns].assign(p_own=own, pred=oof["pred"].to_numpy(), kept=(oof["pred"] == oof["target"]).to_numpy())
+
+
+def clip_table(table: pd.DataFrame) -> pd.DataFrame:
+    """One row per clip: the score of each member from its frames' mean probability, and that probability (its confidence)."""
+    classes = [c for c in table if c.startswith("p_")]
+    mean = table.groupby(["clip", "member"])[classes].mean()
+    scored = pd.DataFrame({"score": mean.to_numpy().argmax(1), "confidence": mean.max(axis=1)}, index=mean.index).unstack("member")
+    scored.columns = [f"{what}_{member}" for what, member in scored.columns]
+    return scored.reset_index()

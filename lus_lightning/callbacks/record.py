@@ -1,0 +1,57 @@
+"""What a run folder says of its run: configuration, split, clean truth of simulated clips, seconds."""
+
+import platform
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.cli import SaveConfigCallback
+
+from lus_lightning.runs import write_record
+
+
+class RunRecord(pl.Callback):
+    """Writes `split.csv`, `truth.parquet` (simulated clips only) and `run.json` into the run folder.
+
+    Args:
+        entries: for `run.json`: recipe, changes, command, seed.
+    """
+
+    def __init__(self, entries: dict[str, Any]) -> None:
+        self.entries = entries
+        self._started = 0.0
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write what is known before training."""
+        self._started = time.monotonic()
+        if not trainer.is_global_zero or trainer.fast_dev_run:
+            return
+        folder, data = Path(trainer.default_root_dir), trainer.datamodule  # type: ignore[attr-defined]
+        versions = {p: version(p) for p in ("torch", "pytorch-lightning", "timm", "lus-lightning")} | {"python": platform.python_version()}
+        card = data.sources.card() | {"split_unit": data.division.unit, "test_patients": int(data.part("test")["patient"].nunique()),
+                                      "train_patients": int(data.part("train")["patient"].nunique())}  # fmt: skip
+        networks = list(getattr(pl_module, "voters", {}))
+        device = trainer.strategy.root_device.type
+        write_record(folder, **self.entries, data=card, networks=networks, versions=versions, device=device, finished=False)
+        data.split.to_csv(folder / "split.csv", index=False)
+        if (truth := data.sources.truth()) is not None:
+            truth.to_parquet(folder / "truth.parquet", index=False)
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Say how long it took and that it is whole."""
+        if trainer.is_global_zero and not trainer.fast_dev_run:
+            final = {k: float(v) for k, v in trainer.callback_metrics.items()}
+            write_record(Path(trainer.default_root_dir), seconds=time.monotonic() - self._started, finished=True, final=final)
+
+
+class SaveConfig(SaveConfigCallback):
+    """Keeps the merged configuration of the fit as `config.yaml` in the run folder, and tells it to the logger."""
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Save on fit alone: test and predict read it."""
+        if stage == "fit" and trainer.is_global_zero:
+            folder = Path(trainer.default_root_dir)
+            folder.mkdir(parents=True, exist_ok=True)
+            self.parser.save(self.config, folder / "config.yaml", skip_none=False, overwrite=True, multifile=False)

@@ -1,0 +1,64 @@
+"""The command line: Lightning's four commands and our plain ones, which start without importing torch."""
+
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+from lus_lightning.errors import UserError
+
+LIGHTNING: Final = {
+    "fit": "train a method: --config experiments/xing.yaml [--config experiments/with/quick-xing.yaml] [--data.init_args.root FOLDER]",
+    "validate": "metrics on the validation patients",
+    "test": "predictions of the test patients: --config runs/NAME/config.yaml --ckpt_path runs/NAME/checkpoints/last.ckpt",
+    "predict": "scores of any clips, labelled or not: as test, with --data.init_args.root FOLDER",
+}
+PLAIN: Final = {
+    "index": ("lus_lightning.data.index", "index_command", "what a data folder holds, what is left out and why; writes the sample index"),
+    "simulate": ("lus_lightning.simulator.command", "simulate_command", "write a simulated study with exact truth"),
+    "reproduce": ("lus_lightning.reproduce", "reproduce_command", "fit, test and report a paper's recipe, with what is compared beside it"),
+    "report": ("lus_lightning.report.html", "report_command", "write a run's tables, figures and page again"),
+    "sweep": ("lus_lightning.sweep", "sweep_command", "run a W&B sweep, with an account or here"),
+}
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run one command.
+
+    Args:
+        args: the words behind the program's name; none takes them from the command line.
+
+    Raises:
+        SystemExit: with 2 after a problem that the user can mend, told in one sentence.
+    """
+    words = list(sys.argv[1:] if args is None else args)
+    try:
+        if not words or words[0] in ("-h", "--help"):
+            print(_help())
+        elif words[0] in PLAIN:
+            _plain(words)
+        elif words[0] in LIGHTNING:
+            from lus_lightning.training import LungCLI
+
+            LungCLI.main(words)
+        else:
+            raise UserError(f"there is no command {words[0]!r}; `python -m lus_lightning --help` lists them")
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def _plain(words: list[str]) -> None:
+    from jsonargparse import auto_cli
+
+    module, function, _ = PLAIN[words[0]]
+    command = getattr(importlib.import_module(module), function)
+    auto_cli(command, args=words[1:], prog=f"lus-lightning {words[0]}")
+
+
+def _help() -> str:
+    lines = ["usage: python -m lus_lightning COMMAND [OPTIONS]    (COMMAND --help lists its options)", ""]
+    lines += ["Published lung ultrasound severity methods, split by patient. Research only, not for clinical use.", ""]
+    lines += [f"  {name:<11}{text}" for name, text in LIGHTNING.items()] + [""]
+    lines += [f"  {name:<11}{text}" for name, (_, _, text) in PLAIN.items()]
+    return "\n".join(lines)

@@ -1,0 +1,262 @@
+"""LightningDataModules by sample shape: frames, frames with masks, clips. All split by patient and read the same frame cache."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytorch_lightning as pl
+import torch
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
+
+from lus_lightning.data.cache import fill_cache
+from lus_lightning.data.datasets import ClipDataset, FrameDataset, pad_clips
+from lus_lightning.data.frames import FrameChoice, frame_table
+from lus_lightning.data.roots import cache_folder
+from lus_lightning.data.samplers import GroupBatches, ResumableLoader
+from lus_lightning.data.sources import Sources, read_sources
+from lus_lightning.data.splits import split_patients
+from lus_lightning.data.transforms import Augmentation
+from lus_lightning.errors import UserError
+
+
+@dataclass(frozen=True)
+class Split:
+    """How patients are divided; see `lus_lightning.data.splits.split_patients`.
+
+    Args:
+        test_share: share of the patients held out for the test (where `test_root` is given: none).
+        val_share: share of the patients held out of training for validation.
+        folds: parts of the training patients, for methods that cross-validate; 1 is none.
+        unit: `patient`; `clip` and `frame` leak patients across parts and exist only to measure what that buys.
+        stratify: `score` (the patient's worst) or `diagnosis`.
+        test_patients: patients that are always in the test part.
+        seed: of the division.
+    """
+
+    test_share: float = 0.2
+    val_share: float = 0.0
+    folds: int = 1
+    unit: str = "patient"
+    stratify: str = "score"
+    test_patients: Sequence[str] = ()
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """What a method asks of the coming training epoch.
+
+    Args:
+        by_fold: batches hold `batch_size` / (k - 1) samples of each of the k folds, so that each fold member gets `batch_size`.
+        keep: train on these items of the training part only.
+        out_of_fold: predict the training items, unaugmented, in this epoch's validation.
+    """
+
+    by_fold: bool = False
+    keep: torch.Tensor | None = None
+    out_of_fold: bool = False
+
+
+class LungDataModule(pl.LightningDataModule):
+    """The common part: index, split, cache, loaders. Sub-classes say what a sample is.
+
+    After `setup`: `sources` (the roots), `split` (one row per unit, none where nothing is labelled) and `samples` (one row per sample).
+
+    Args:
+        size: side of the square pictures, in pixels.
+        batch_size: samples a network sees in an iteration (per process).
+        study: default study of the recipe (`lus_lightning.simulator.studies`).
+        root: the data folder or fsspec URL; none simulates `study`, once, into the cache.
+        test_root: another data folder whose clips are the whole test part.
+        adapter: layout of `root`, or none to recognise it.
+        iterations: batches an epoch; none is one pass over the training items.
+        raters_agree: keep only what two raters scored alike.
+        balance: draw the scores equally often.
+        choice: which frames of a clip are used.
+        split: how patients are divided.
+        augmentation: of training samples.
+        num_workers: processes that load batches.
+        cache_dir: of decoded frames and simulated studies; none is $LUS_CACHE, else ~/.cache/lus_lightning.
+        seed: of shuffling and augmentation.
+    """
+
+    collate: Callable[..., Any] | None = None
+
+    def __init__(
+        self,
+        size: int,
+        batch_size: int,
+        study: str,
+        root: str | None = None,
+        test_root: str | None = None,
+        adapter: str | None = None,
+        iterations: int | None = None,
+        raters_agree: bool = False,
+        balance: bool = False,
+        choice: FrameChoice = FrameChoice(),  # noqa: B008
+        split: Split = Split(),  # noqa: B008
+        augmentation: Augmentation = Augmentation(),  # noqa: B008
+        num_workers: int = 2,
+        cache_dir: str | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.size, self.batch_size, self.iterations, self.seed = size, batch_size, iterations, seed
+        self.root, self.test_root, self.study, self.adapter = root, test_root, study, adapter
+        self.raters_agree, self.balance, self.choice, self.division = raters_agree, balance, choice, split
+        self.augmentation, self.num_workers, self.cache_dir = augmentation, num_workers, cache_folder(cache_dir)
+
+    # --- tables ---------------------------------------------------------------------------------------------------------------
+
+    def prepare_data(self) -> None:
+        """Simulate, index and decode what is not in the cache yet, on one process, before any other needs it."""
+        self.setup("fit")
+        failures = fill_cache([Path(p) for p in self.sources.clips["path"]], self.size, self.cache_dir, max(1, self.num_workers))
+        if failures:
+            raise UserError(f"{len(failures)} file(s) cannot be decoded any more, such as {failures[0][0]}: {failures[0][1]}; run `index` on the folder")
+
+    def setup(self, stage: str) -> None:
+        """Read the roots, choose the samples and divide the patients."""
+        if hasattr(self, "samples"):
+            return
+        self.sources: Sources = read_sources(self._root(), self.test_root, self.adapter, self.cache_dir)
+        frames = frame_table(self.sources.clips, self.choice, self.raters_agree)
+        self.split = self._divide(frames)
+        if self.split is not None:
+            unit = ["clip", "frame"] if self.division.unit == "frame" else ["clip"]
+            frames = frames.merge(self.split[[*unit, "split", "fold"]], on=unit)
+        self.samples = self._samples(frames)
+
+    def _root(self) -> str | Path:
+        if self.root is not None:
+            return self.root
+        from lus_lightning.simulator.studies import ensure_study
+
+        return ensure_study(self.study, cache_dir=self.cache_dir)
+
+    def _divide(self, frames: pd.DataFrame) -> pd.DataFrame | None:
+        clips = self.sources.clips
+        # A clip whose frames all lost their label (no rater agreed) is nobody's sample, and takes no patient's place.
+        labelled = clips[clips["clip"].isin(frames.loc[frames["target"] >= 0, "clip"])]
+        if labelled.empty:
+            return None
+        recipe = asdict(self.division)
+        if self.test_root is not None:
+            recipe |= {"test_share": 0.0, "test_patients": ()}
+        units = labelled[labelled["source"] == 0]
+        if self.division.unit == "frame":
+            units = frames[frames["target"] >= 0].merge(units.drop(columns=["patient", "score"]), on="clip").assign(score=lambda t: t["target"])
+        split = split_patients(units, **recipe)
+        other = labelled.loc[labelled["source"] == 1, ["clip", "patient"]]
+        return pd.concat([split, other.assign(unit=self.division.unit, split="test", fold=-1)], ignore_index=True)
+
+    def _samples(self, frames: pd.DataFrame) -> pd.DataFrame:
+        return frames
+
+    # --- loaders --------------------------------------------------------------------------------------------------------------
+
+    def dataset(self, items: pd.DataFrame, split: str) -> Dataset[dict[str, torch.Tensor]]:
+        """The data set of some rows of `samples`."""
+        raise NotImplementedError
+
+    def part(self, split: str) -> pd.DataFrame:
+        """The labelled samples of the training, validation or test part; a sample's `item` is its position here.
+
+        Raises:
+            UserError: nothing is labelled.
+        """
+        if self.split is None:
+            raise UserError(f"no clip in {self._root()} has a score; unlabelled clips can only be predicted: `python -m lus_lightning predict`")
+        return self.samples[(self.samples["split"] == split) & (self.samples["target"] >= 0)].reset_index(drop=True)
+
+    def train_dataloader(self) -> ResumableLoader:
+        """Batches of the coming epoch, as the method's `sampling` asks for them."""
+        train, plan = self.part("train"), self._sampling()
+        keep = np.arange(len(train)) if plan.keep is None else plan.keep.numpy()
+        groups, per_group = [keep], self.batch_size
+        if plan.by_fold:
+            k = self.division.folds
+            if k < 2 or self.batch_size % (k - 1):
+                raise UserError(f"a batch of {self.batch_size} cannot hold equally many samples of each of {k - 1} folds; take folds and batch_size such that batch_size is a multiple of folds - 1")
+            groups, per_group = [keep[train["fold"].to_numpy()[keep] == i] for i in range(k)], self.batch_size // (k - 1)
+        rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        iterations = self.iterations or math.ceil(max(map(len, groups)) / per_group / world)
+        classes = train["target"].to_numpy() if self.balance else None
+        stage = self.trainer.current_epoch if self.trainer else 0
+        batches = GroupBatches(groups, per_group, iterations, self.seed, stage, classes, rank, world)
+        return ResumableLoader(self.dataset(train, "train"), batch_sampler=batches, **self._loading())
+
+    def val_dataloader(self) -> list[DataLoader[Any]]:
+        """The validation patients, if any, and the training items where the method predicts them out of fold."""
+        parts = [("val", self.part("val"))] + ([("oof", self.part("train"))] if self._sampling().out_of_fold else [])
+        return [self._ordered(part, split) for split, part in parts if len(part)]
+
+    def test_dataloader(self) -> DataLoader[Any]:
+        """The test patients' items, in order."""
+        return self._ordered(self.part("test"), "test")
+
+    def predict_dataloader(self) -> DataLoader[Any]:
+        """Every sample of the root, labelled or not."""
+        return self._ordered(self.samples.assign(fold=-1), "predict")
+
+    def _ordered(self, items: pd.DataFrame, split: str) -> DataLoader[Any]:
+        dataset, sampler = self.dataset(items, split), None
+        if self.trainer and self.trainer.world_size > 1:
+            sampler = DistributedSampler(dataset, self.trainer.world_size, self.trainer.global_rank, shuffle=False)
+        return DataLoader(dataset, batch_size=self.batch_size * 4, sampler=sampler, **self._loading())
+
+    def _loading(self) -> dict[str, Any]:
+        # A generator of its own: an iterator that draws its worker seeds from torch's would shift every later dropout.
+        return {"num_workers": self.num_workers, "collate_fn": type(self).collate, "pin_memory": torch.cuda.is_available(), "generator": torch.Generator()}
+
+    def _sampling(self) -> Sampling:
+        method = self.trainer.lightning_module if self.trainer else None
+        return method.sampling() if hasattr(method, "sampling") else Sampling()
+
+
+class FrameDataModule(LungDataModule):
+    """Single frames: for Xing's, Raillard's and the four-sign networks."""
+
+    def dataset(self, items: pd.DataFrame, split: str) -> FrameDataset:
+        """Frames, augmented only in training."""
+        return FrameDataset(items, self._files("path"), self.size, split, self.cache_dir, self.augmentation, seed=self.seed)
+
+    def _files(self, column: str) -> list[Path]:
+        return [Path(p) for p in self.sources.clips[column]]
+
+
+class FrameMaskDataModule(FrameDataModule):
+    """Single frames with their masks; training needs masks, clips without them can be tested on."""
+
+    def dataset(self, items: pd.DataFrame, split: str) -> FrameDataset:
+        """Frames and bit masks, moved together.
+
+        Raises:
+            UserError: a training clip has no mask.
+        """
+        clips = self.sources.clips.iloc[items["row"].unique()]
+        without = clips if "mask" not in clips else clips[clips["mask"].isna()]
+        if split == "train" and len(without):
+            raise UserError(f"clip {without['clip'].iloc[0]} has no mask ({len(without)} of {len(clips)} training clips lack one); name mask files in the column `mask`, or train on simulated clips and give these as test_root")
+        masks = None if len(without) else self._files("mask")
+        return FrameDataset(items, self._files("path"), self.size, split, self.cache_dir, self.augmentation, masks, self.seed)
+
+
+class ClipDataModule(FrameDataModule):
+    """Whole clips, padded to the longest of a batch: for the video net."""
+
+    collate = staticmethod(pad_clips)
+
+    def _samples(self, frames: pd.DataFrame) -> pd.DataFrame:
+        by_row = frames.groupby("row")
+        scores = self.sources.clips["score"].to_numpy(float, na_value=np.nan)
+        clips = by_row.first().assign(picks=by_row["frame"].agg(list), frame=-1).reset_index()
+        return clips.assign(target=np.nan_to_num(scores[clips["row"]], nan=-1).astype(np.int64))
+
+    def dataset(self, items: pd.DataFrame, split: str) -> ClipDataset:  # type: ignore[override]
+        """Clips, augmented only in training."""
+        return ClipDataset(items, self._files("path"), self.size, split, self.cache_dir, self.augmentation, self.seed)

@@ -1,0 +1,66 @@
+"""From the sample index to the frame table: which frames of each clip are samples, with which label."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from lus_lightning.errors import UserError
+
+
+@dataclass(frozen=True)
+class FrameChoice:
+    """Which frames of a clip are images of the study.
+
+    Args:
+        max_frames: at most this many a clip, spread evenly over it; all if none.
+        min_gap: neighbouring picks are at least this many frames apart.
+    """
+
+    max_frames: int | None = None
+    min_gap: int = 1
+
+    def pick(self, n_frames: int, first: int = 0) -> np.ndarray:
+        """Frame numbers, from `first` (behind black leading frames) to `n_frames` - 1."""
+        frames = np.arange(first, n_frames, self.min_gap)
+        if self.max_frames is None or len(frames) <= self.max_frames:
+            return frames
+        return frames[np.linspace(0, len(frames) - 1, self.max_frames).round().astype(int)]
+
+
+def frame_table(clips: pd.DataFrame, choice: FrameChoice, raters_agree: bool = False) -> pd.DataFrame:
+    """One row per chosen frame: `row` (position in the index), `frame`, `clip`, `patient`, `target` (-1: unlabelled).
+
+    A frame's target is its own label where the clip has `frame_labels`, else its clip's. With `raters_agree` a frame (or clip) on which
+    two raters differ is left out, as Xing et al. section 2.4 do.
+
+    Raises:
+        UserError: a frame-label file is missing, lacks a column, or names a frame the clip does not have.
+    """
+    scores = {n: clips[n].to_numpy(float, na_value=np.nan) if n in clips else np.full(len(clips), np.nan) for n in ("score", "rater_1", "rater_2")}
+    parts = []
+    for row, clip in enumerate(clips.to_dict("records")):
+        frames = choice.pick(int(clip["frames"]), int(clip["first_frame"]))
+        part = pd.DataFrame({"row": row, "frame": frames, "clip": clip["clip"], "patient": clip["patient"]})
+        own = _frame_labels(Path(path), int(clip["frames"])) if isinstance(path := clip.get("frame_labels"), str) else None
+        for name, values in scores.items():
+            part[name] = values[row] if own is None or name not in own else own[name].reindex(frames).to_numpy(float)
+        parts.append(part)
+    table = pd.concat(parts, ignore_index=True)
+    if raters_agree:
+        raters = table[["rater_1", "rater_2"]]
+        table = table[(raters["rater_1"] == raters["rater_2"]) | raters.isna().all(axis=1)].reset_index(drop=True)
+    table["target"] = table["score"].fillna(-1).astype(np.int64)
+    return table[["row", "frame", "clip", "patient", "target"]]
+
+
+def _frame_labels(path: Path, n_frames: int) -> pd.DataFrame:
+    if not path.is_file():
+        raise UserError(f"the frame labels {path} named in the index are missing; put the file there or empty the column `frame_labels`")
+    labels = pd.read_csv(path)
+    if missing := {"frame", "score"} - set(labels):
+        raise UserError(f"the frame labels {path} lack the column(s) {sorted(missing)}; they need frame,score")
+    if len(bad := labels.loc[~labels["frame"].between(0, n_frames - 1), "frame"]):
+        raise UserError(f"the frame labels {path} name frame {bad.iloc[0]}, but the clip has frames 0 to {n_frames - 1}; frames count from 0")
+    return labels.set_index("frame")

@@ -1,0 +1,136 @@
+"""What every method shares: the stages around a paper's one `step`, and the metrics watched while training."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchmetrics import MetricCollection
+from torchmetrics.classification import MulticlassAccuracy, MulticlassCohenKappa, MulticlassF1Score
+
+from lus_lightning.data.datamodules import Sampling
+from lus_lightning.data.datasets import SPLITS
+from lus_lightning.errors import UserError
+from lus_lightning.labels import SCORES
+
+Batch = dict[str, Tensor]
+
+
+@dataclass
+class Step:
+    """What a method makes of a batch.
+
+    Args:
+        target: labels (B,) int64, -1 where unknown.
+        losses: one scalar per member; their sum is minimised. Members that share no parameter are trained as if alone.
+        probs: per member, probabilities (B, C) float32; a row of NaN is a sample the member was not given.
+        pred: per member, classes (B,) int64, where they are not the most probable ones; -1 abstains.
+    """
+
+    target: Tensor
+    losses: dict[str, Tensor] = field(default_factory=dict)
+    probs: dict[str, Tensor] = field(default_factory=dict)
+    pred: dict[str, Tensor] = field(default_factory=dict)
+
+
+class LungModule(pl.LightningModule):
+    """A method as a system: sub-classes write `step`, `configure_optimizers` and, where epochs differ, `sampling`.
+
+    Args:
+        headline: the member whose metrics are logged as `val/...` and `test/...`; these are for watching, a number that is
+            quoted comes from the predictions table.
+    """
+
+    def __init__(self, headline: str) -> None:
+        super().__init__()
+        self.headline = headline
+        n = len(SCORES)
+        watched = {"accuracy": MulticlassAccuracy(n, average="micro"), "f1": MulticlassF1Score(n), "qwk": MulticlassCohenKappa(n, weights="quadratic")}
+        self.val_metrics = MetricCollection({**watched}, prefix="val/")
+        self.test_metrics = self.val_metrics.clone(prefix="test/")
+
+    def step(self, batch: Batch) -> Step:
+        """The paper: what it makes of a batch of `image` (B, 1, H, W) or `frames` (B, T, 1, H, W) in [0, 1]."""
+        raise NotImplementedError
+
+    def load_initial_weights(self) -> None:
+        """Load the weights a fresh training starts from; nothing by default."""
+
+    def sampling(self) -> Sampling:
+        """What the coming epoch trains on."""
+        return Sampling()
+
+    def setup(self, stage: str) -> None:
+        """Load initial weights where a fresh training starts.
+
+        Raises:
+            UserError: test or predict without a checkpoint, which would run the untrained network.
+        """
+        if stage == "fit" and self.trainer.ckpt_path is None:
+            self.load_initial_weights()
+        elif stage in ("test", "predict", "validate") and self.trainer.ckpt_path is None and not self.trainer.fast_dev_run:
+            raise UserError(f"{stage} needs a trained network: add --ckpt_path runs/<name>/checkpoints/last.ckpt")
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Grey levels become float32 in [0, 1] on the device: as uint8 they travelled in a quarter of the bytes."""
+        return {k: v.float() / 255 if k in ("image", "frames") else v for k, v in batch.items()}
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Make dropout a function of (seed, rank, iteration), so that a resumed run draws what an unbroken one would."""
+        seed = int(os.environ.get("PL_GLOBAL_SEED", 0))
+        torch.manual_seed(seed << 40 ^ self.global_rank << 32 ^ self.global_step)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Minimise the sum of the members' losses."""
+        out = self.step(batch)
+        loss = torch.stack(list(out.losses.values())).sum()
+        self.log_dict(_member_logs("train", out), batch_size=len(out.target))
+        self.log("train/loss", loss.detach() / len(out.losses), prog_bar=True, batch_size=len(out.target))
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Step:
+        """Metrics of the validation patients; out-of-fold predictions go to whoever asked for them."""
+        out = self.step(batch)
+        if self.split_of(batch) == "val":
+            self._watch(self.val_metrics, "val", out)
+        return out
+
+    def test_step(self, batch: Batch, batch_idx: int) -> Step:
+        """Predictions of the test patients; callbacks write them."""
+        out = self.step(batch)
+        self._watch(self.test_metrics, "test", out)
+        return out
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> Step:
+        """Predictions of clips that may have no label."""
+        return self.step(batch)
+
+    @staticmethod
+    def split_of(batch: Mapping[str, Tensor]) -> str:
+        """The name of the part (`SPLITS`) all samples of a batch belong to."""
+        return SPLITS[int(batch["split"][0])]
+
+    def _watch(self, metrics: MetricCollection, stage: str, out: Step) -> None:
+        metrics.update(out.probs[self.headline], out.target)
+        size = len(out.target)
+        self.log_dict(dict(metrics), on_epoch=True, add_dataloader_idx=False, batch_size=size)  # type: ignore[arg-type]
+        self.log(f"{stage}/loss", torch.stack(list(out.losses.values())).mean(), add_dataloader_idx=False, batch_size=size)
+
+
+def cross_entropy(logits: Tensor, target: Tensor, weights: list[float] | None = None) -> Tensor:
+    """Mean cross-entropy of logits (B, C), optionally weighted by class; samples of unknown target (-1) take no part."""
+    if not (target >= 0).any():
+        return logits.sum() * 0
+    return F.cross_entropy(logits.float(), target, None if weights is None else logits.new_tensor(weights), ignore_index=-1)
+
+
+def _member_logs(stage: str, out: Step) -> dict[str, Any]:
+    logs: dict[str, Any] = {f"{stage}/loss/{member}": loss.detach() for member, loss in out.losses.items()}
+    for member, probs in out.probs.items():
+        seen = ~probs[:, 0].isnan()
+        logs[f"{stage}/accuracy/{member}"] = (probs.argmax(1) == out.target)[seen].float().mean()
+    return logs

@@ -1,0 +1,108 @@
+"""Image classifiers by name, from timm or torchvision, with weights that are downloaded, read from a file, or none."""
+
+from pathlib import Path
+from typing import Final
+
+import timm
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from lus_lightning.errors import UserError
+
+IMAGENET_MEAN: Final = (0.485, 0.456, 0.406)
+IMAGENET_STD: Final = (0.229, 0.224, 0.225)
+
+
+class ImageClassifier(nn.Module):
+    """A named network with a fresh head of `n_classes` outputs.
+
+    Args:
+        name: a timm model, or `torchvision:<model>` for those timm lacks (googlenet, alexnet).
+        n_classes: outputs of the head.
+
+    Raises:
+        UserError: no library has a network of that name.
+    """
+
+    def __init__(self, name: str, n_classes: int) -> None:
+        super().__init__()
+        self.name = name
+        self.net = _build(name, n_classes)
+        cfg = getattr(self.net, "pretrained_cfg", {}) or {}
+        # Not persistent: they belong to the architecture, and a weights file of the bare network must fit.
+        self.register_buffer("mean", torch.tensor(cfg.get("mean", IMAGENET_MEAN)).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(cfg.get("std", IMAGENET_STD)).view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (B, n_classes) of grey images (B, 1, H, W) in [0, 1]: each network gets its own normalisation, grey on three channels."""
+        return self.net((images - self.mean) / self.std)
+
+    def load_weights(self, weights: str) -> None:
+        """Start from `imagenet` (downloaded), a file of a state dict, or `none` (as initialised); the head always starts afresh.
+
+        Raises:
+            UserError: the download failed, the file is missing, or it fits no layer of the network.
+        """
+        if weights == "none":
+            return
+        state = _imagenet_state(self.name) if weights == "imagenet" else _file_state(weights)
+        own = self.net.state_dict()
+        head = {k for k, v in state.items() if k in own and own[k].shape != v.shape}
+        head |= {k for k in own if k.startswith(_head_name(self.net, own))}
+        # Not the network's: torchvision's auxiliary classifiers of GoogLeNet, which we build without.
+        unknown = {k for k in state if k not in own and not k.startswith("aux")}
+        missing = {k for k in own if k not in state and k not in head and not k.endswith("num_batches_tracked")}
+        if unknown or missing:
+            raise UserError(
+                f"the weights {weights} do not belong to {self.name}: {len(missing)} of its layers are missing there"
+                f" (such as {sorted(missing)[:2]}) and {len(unknown)} are unknown to it (such as {sorted(unknown)[:2]});"
+                f" give a state dict of {self.name}, or `weights: none`"
+            )
+        self.net.load_state_dict({k: v for k, v in state.items() if k in own and k not in head}, strict=False)
+
+
+def _build(name: str, n_classes: int) -> nn.Module:
+    library, _, model = name.rpartition(":")
+    try:
+        if library == "torchvision":
+            # Without GoogLeNet's auxiliary heads: no paper here trains with them.
+            extra = {"aux_logits": False, "init_weights": True} if model == "googlenet" else {}
+            return torchvision.models.get_model(model, weights=None, num_classes=n_classes, **extra)
+        return timm.create_model(model, pretrained=False, num_classes=n_classes)
+    except (RuntimeError, ValueError) as error:
+        raise UserError(f"there is no network named {name} ({error}); give a timm name, or torchvision:<name>") from error
+
+
+def _head_name(net: nn.Module, state: dict[str, Tensor]) -> str:
+    if hasattr(net, "pretrained_cfg"):
+        classifier = net.pretrained_cfg["classifier"]
+        return classifier if isinstance(classifier, str) else classifier[0]
+    last = [k for k in state if k.endswith(".weight")][-1]
+    return last.removesuffix("weight")
+
+
+def _imagenet_state(name: str) -> dict[str, Tensor]:
+    library, _, model = name.rpartition(":")
+    try:
+        if library == "torchvision":
+            return torchvision.models.get_model_weights(model).DEFAULT.get_state_dict(progress=True)
+        return timm.create_model(model, pretrained=True).state_dict()
+    except Exception as error:  # whatever the download library raises, the remedy is the same
+        raise UserError(
+            f"the ImageNet weights of {name} could not be had ({type(error).__name__}: {str(error).splitlines()[0][:120]}); connect to the"
+            " internet once, or give a file or `none`: --model.init_args.weights=none (a network that starts from nothing is another experiment)"
+        ) from error
+
+
+def _file_state(path: str) -> dict[str, Tensor]:
+    if not Path(path).is_file():
+        raise UserError(f"there is no weights file {path}; `weights` is imagenet, none, or the path of a state dict (.pt, .pth, .safetensors)")
+    if path.endswith(".safetensors"):
+        from safetensors.torch import load_file
+
+        return load_file(path)
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    return state.get("state_dict", state)
+
+

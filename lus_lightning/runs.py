@@ -1,0 +1,51 @@
+"""Run folders: what lies in them, and when an old one makes way."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+
+def archive(folder: Path) -> Path | None:
+    """Move a run folder to `<folder>.<n>`, n the first free number; none if there is no run in it."""
+    if not (folder / "config.yaml").is_file():
+        return None
+    n = 1
+    while (free := folder.with_name(f"{folder.name}.{n}")).exists():
+        n += 1
+    return folder.rename(free)
+
+
+def record(folder: Path) -> dict[str, Any]:
+    """What `run.json` of a run folder says; empty if there is none yet."""
+    path = folder / "run.json"
+    return json.loads(path.read_text()) if path.is_file() else {}
+
+
+def write_record(folder: Path, **entries: Any) -> None:
+    """Add entries to `run.json`."""
+    path = folder / "run.json"
+    folder.mkdir(parents=True, exist_ok=True)
+    path.with_suffix(".tmp").write_text(json.dumps(record(folder) | entries, indent=2))
+    path.with_suffix(".tmp").rename(path)
+
+
+def flat(tree: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested dictionaries as one, keys joined by dots."""
+    if not isinstance(tree, dict):
+        return {prefix: tree}
+    return {key: leaf for name, branch in tree.items() for key, leaf in flat(branch, f"{prefix}.{name}" if prefix else name).items()}
+
+
+# Where a run happens and what it is fed, not what it does: no change to the recipe.
+_SURROUNDINGS = (
+    "trainer.default_root_dir", "trainer.logger", "trainer.accelerator", "trainer.devices", "trainer.enable_progress_bar", "data.init_args.root",
+    "data.init_args.test_root", "data.init_args.adapter", "data.init_args.cache_dir", "data.init_args.num_workers", "ckpt_path", "config", "checkpoint",
+    "trainer.log_every_n_steps",
+)  # fmt: skip
+
+
+def changes(recipe: dict[str, Any], config: dict[str, Any]) -> list[dict[str, Any]]:
+    """Where a run's configuration differs from its recipe: `key`, `paper` (the recipe's value) and `here`."""
+    paper, here = flat(recipe), flat(config)
+    keys = [k for k in paper | here if not k.startswith(_SURROUNDINGS) and paper.get(k) != here.get(k)]
+    return [{"key": k, "paper": paper.get(k), "here": here.get(k)} for k in sorted(keys)]
