@@ -1,0 +1,159 @@
+"""One simulated clip: drawn, scored, rated, rendered and written."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+import pandas as pd
+
+from lus_lightning.labels import SIGNS
+from lus_lightning.simulator.patient import Patient, draw_patient, sign_burden, zone_burden
+from lus_lightning.simulator.profile import Facts, facts
+from lus_lightning.simulator.raters import agreed, rate
+from lus_lightning.simulator.render import Rendered, render_clip
+from lus_lightning.simulator.scanner import Settings, draw_settings
+from lus_lightning.simulator.scene import Scene, draw_scene
+from lus_lightning.simulator.standards import clip_score, scores
+from lus_lightning.simulator.studies import Study, patient_names, patient_ranks
+
+BLACK_LEADS = 0.03
+"""Share of clips that begin with two black frames, as some of COVID-BLUES do."""
+
+
+def stream(study: Study, *place: int) -> np.random.Generator:
+    """The random numbers of one place in a study, whoever draws them and when."""
+    return np.random.default_rng([study.seed, study.version, *place])
+
+
+def study_patient(study: Study, number: int) -> tuple[Patient, Settings]:
+    """The patient of this number (from 0) and the machine's settings in his examination."""
+    rng = stream(study, 2, number)
+    patient = draw_patient(rng, patient_names(study)[number], patient_ranks(study)[number], study.healthy_share)
+    return patient, draw_settings(rng, study.scanners, round(study.fps * rng.uniform(0.85, 1.15)), study.size)
+
+
+def study_scene(study: Study, number: int, zone: int, loop: int) -> tuple[Scene, np.random.Generator]:
+    """The scene of one clip, and the generator for what comes after it. Loops of a zone share its illness."""
+    patient, settings = study_patient(study, number)
+    illness = stream(study, 3, number, zone)
+    burden = sign_burden(illness) if study.mix == "signs" else zone_burden(illness, patient, study.zones[zone], study.protocol)
+    rng = stream(study, 4, number, zone, loop)
+    orientation = study.orientations[rng.integers(len(study.orientations))]
+    return draw_scene(rng, patient, burden, settings.geometry, orientation), rng
+
+
+def write_clip(study: Study, out: Path, number: int, zone: int, loop: int) -> dict[str, Any]:
+    """Simulate one clip into the folder; returns its row of the sample index."""
+    patient, settings = study_patient(study, number)
+    scene, rng = study_scene(study, number, zone, loop)
+    seconds = np.arange(study.frames) / settings.fps
+    measured = facts(scene, seconds)
+    truth = scores(measured, study.standard)
+    clip_truth = clip_score(truth)
+    clip_ratings, frame_ratings = rate(rng, clip_truth, truth, study.noise)
+    black = 2 if study.frames > 8 and rng.random() < BLACK_LEADS else 0
+    name = f"{patient.name}_{study.zones[zone]}" + (f"_{loop + 1}" if study.loops > 1 else "")
+    rendered = render_clip(scene, settings, seconds)
+    for pictures in (rendered.frames, rendered.mask, rendered.beam, rendered.beam_mask):
+        pictures[:black] = 0
+    row: dict[str, Any] = {
+        "clip": name,
+        "patient": patient.name,
+        "exam": f"{patient.name}-1",
+        "zone": study.zones[zone],
+        "protocol": study.protocol,
+        "diagnosis": patient.diagnosis,
+        "score": _or_none(agreed(clip_ratings)),
+        "standard": study.standard,
+        **_signs(rng, measured, study.noise.sign),
+        "rater_1": int(clip_ratings[0]),
+        "rater_2": int(clip_ratings[1]),
+        "truth_score": clip_truth,
+        "truth_b_share": round(float(measured.b_share.mean()), 4),
+        "orientation": scene.orientation,
+        "probe": scene.geometry.probe,
+        "scanner": settings.scanner,
+        "site": "simulated",
+        "frames": study.frames,
+        "height": study.size,
+        "width": study.size,
+        "fps": settings.fps,
+        "mm_per_px": scene.geometry.mm_per_px,
+        "path": f"clips/{name}.mp4" if study.layout == "folder" else f"{patient.name}/{patient.name}-1/{study.zones[zone]}",
+        "mask": f"masks/{name}.npz" if study.masks else None,
+        "frame_labels": f"frames/{name}.csv",
+        **_geometry(scene),
+    }
+    if study.layout == "folder":
+        write_video(out / row["path"], rendered.frames, settings.fps)
+    else:
+        write_stills(out / row["path"], rendered.frames)
+    if study.masks:
+        write_masks(out / row["mask"], rendered, study.beam)
+    labels = pd.DataFrame({"frame": np.arange(study.frames), "score": agreed(frame_ratings), "rater_1": frame_ratings[0],
+                           "rater_2": frame_ratings[1], "truth_score": truth})  # fmt: skip
+    labels["score"] = labels["score"].astype("Int64").mask(labels["score"] < 0)
+    labels.iloc[black:].to_csv(out / row["frame_labels"], index=False)
+    return row
+
+
+def _or_none(score: np.ndarray) -> int | None:
+    return int(score) if score >= 0 else None
+
+
+def _signs(rng: np.random.Generator, measured: Facts, noise: float) -> dict[str, int]:
+    """Signs as noted by a rater, and the truth: present if in a tenth of the frames."""
+    there = {
+        "a_lines": measured.a_lines,
+        "b_lines": (measured.b_lines > 0) | measured.confluent,
+        "effusion": measured.effusion_mm > 0,
+        "consolidation": measured.consolidation_share > 0,
+    }
+    truth = {sign: int(np.mean(there[sign]) >= 0.1) for sign in SIGNS}
+    noted = {sign: truth[sign] ^ int(rng.random() < noise) for sign in SIGNS}
+    return {**noted, **{f"truth_{sign}": value for sign, value in truth.items()}}
+
+
+def _geometry(scene: Scene) -> dict[str, float]:
+    column, row = scene.geometry.apex_px()
+    kept = {k: v for k, v in asdict(scene.geometry).items() if isinstance(v, float) and k != "mm_per_px"}
+    return {f"geometry_{k}": round(v, 6) for k, v in {**kept, "apex_column": column, "apex_row": row}.items()}
+
+
+def write_video(path: Path, frames: np.ndarray, fps: float) -> None:
+    """H.264 in MP4, one thread, no time stamps: the same frames (T, H, W) uint8 give the same bytes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w", options={"fflags": "+bitexact"}) as container:
+        options = {"crf": "20", "preset": "veryfast", "threads": "1", "flags": "+bitexact"}
+        track = container.add_stream("libx264", rate=round(fps), options=options)
+        track.height, track.width, track.pix_fmt = *frames.shape[1:], "yuv420p"
+        for picture in frames:
+            container.mux(track.encode(av.VideoFrame.from_ndarray(picture, format="gray")))
+        container.mux(track.encode())
+
+
+def write_masks(path: Path, rendered: Rendered, beam: bool) -> None:
+    """Masks as npz: `mask` (T, H, W), `beam_mask` (T, 128, 256), and `beam` where asked for."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if beam:
+        np.savez_compressed(path, mask=rendered.mask, beam_mask=rendered.beam_mask, beam=rendered.beam)
+    else:
+        np.savez_compressed(path, mask=rendered.mask, beam_mask=rendered.beam_mask)
+
+
+def write_stills(folder: Path, frames: np.ndarray) -> None:
+    """A folder of numbered JPEGs."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for n, picture in enumerate(frames):
+        (folder / f"{n + 1:03d}.jpg").write_bytes(cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 92])[1].tobytes())
+
+
+def save_row(path: Path, row: dict[str, Any]) -> None:
+    """A clip's row as JSON, by rename: where it lies, the clip is whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.with_suffix(".tmp").write_text(json.dumps(row))
+    path.with_suffix(".tmp").replace(path)
