@@ -1,0 +1,85 @@
+"""A run folder, read back for its report."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from lus_lightning.errors import UserError
+
+NAMES = {"clip": str, "patient": str, "exam": str, "zone": str, "protocol": str}
+"""Columns that are names even where they look like numbers."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run left: `info` is its `run.json`, the tables as data.md describes them; `truth` exists for simulated clips alone."""
+
+    folder: Path
+    info: dict[str, Any]
+    predictions: pd.DataFrame
+    split: pd.DataFrame
+    selection: pd.DataFrame | None
+    truth: pd.DataFrame | None
+
+    @property
+    def networks(self) -> list[str]:
+        """The members that stand for the paper's networks, in the paper's order."""
+        return list(self.info.get("networks", []))
+
+    @property
+    def data_name(self) -> str:
+        """Name of the data that it was tested on."""
+        return str(self.info["data"].get("test_name", self.info["data"]["name"]))
+
+    @property
+    def simulated(self) -> bool:
+        """Whether it was tested on simulated clips."""
+        return bool(self.info["data"].get("test_simulated", self.info["data"]["simulated"]))
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """What every table says of where its numbers come from."""
+        training = {"trained_on": self.info["data"]["name"]} if "test_name" in self.info["data"] else {}
+        unit, seed = self.info["data"]["split_unit"], self.info["seed"]
+        return {"data": self.data_name, **training, "simulated": self.simulated, "split_unit": unit, "seed": seed}
+
+    def of(self, member: str, split: str = "test") -> pd.DataFrame:
+        """Rows of one member that have a label."""
+        rows = self.predictions
+        return rows[(rows["member"] == member) & (rows["split"] == split) & (rows["target"] >= 0)]
+
+
+def load_run(folder: str | Path) -> Run:
+    """Read `run.json`, `predictions.parquet`, `split.csv` and, where they are, `selection.csv` and `truth.parquet`.
+
+    Raises:
+        UserError: the folder or one of the first three is missing, or `run.json` cannot be read or lacks an entry.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UserError(f"there is no run folder {folder}: give the folder of a run, such as runs/xing")
+    for name, maker in (("run.json", "fit"), ("split.csv", "fit"), ("predictions.parquet", "test")):
+        if not (folder / name).is_file():
+            raise UserError(f"{folder} has no {name}: run `{maker}` first")
+    try:
+        info = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{folder / 'run.json'} is damaged ({error}): run `fit` again") from None
+    absent = [key for key in ("recipe", "changes", "data", "seed") if key not in info]
+    absent += [f"data.{key}" for key in ("name", "simulated", "split_unit") if key not in info.get("data", {})]
+    if absent:
+        raise UserError(f"{folder / 'run.json'} does not say {', '.join(absent)}: run `fit` again")
+    predictions = pd.read_parquet(folder / "predictions.parquet")
+    if "sign" not in predictions:  # only sign tasks write it
+        predictions["sign"] = None
+    return Run(
+        folder=folder,
+        info=info,
+        predictions=predictions,
+        split=pd.read_csv(folder / "split.csv", dtype=NAMES),
+        selection=pd.read_csv(path, dtype=NAMES) if (path := folder / "selection.csv").is_file() else None,
+        truth=pd.read_parquet(path) if (path := folder / "truth.parquet").is_file() else None,
+    )
