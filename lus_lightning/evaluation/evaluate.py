@@ -100,6 +100,8 @@ def _record(rows: pd.DataFrame, level: str, seed: int, replicates: int, n_classe
     n_patients, lacking = rows["patient"].nunique(), intervals["sensitivity"].undefined
     if n_patients < FEW_PATIENTS:
         warnings.append(f"Only {n_patients} patients ({rows['split'].iloc[0]}): from fewer than {FEW_PATIENTS} an interval is too narrow.")
+    if intervals["accuracy"].low == intervals["accuracy"].high:
+        warnings.append("An interval without width means that all patients gave the same value, not that it is certain.")
     if lacking > 0:
         warnings.append(
             "Some resamples of patients lack a class; macro and that class's intervals come from the others, and are left out where they "
@@ -120,13 +122,13 @@ def _record(rows: pd.DataFrame, level: str, seed: int, replicates: int, n_classe
 
 def _label_warnings(predictions: pd.DataFrame) -> list[str]:
     """What a reader must know about the labels, the standard and the zones of a table."""
-    known = predictions["target"] >= 0
+    samples = predictions.drop_duplicates(["split", "clip", "frame", "sign"])
+    known = samples["target"] >= 0
     found = []
-    if len(missing := predictions[~known]):
-        found.append(f"{len(missing)} of {len(predictions)} predictions have no label and take no part in the figures.")
-    frames = predictions[known & (predictions["frame"] >= 0)]
-    labels = frames.groupby(["clip", "sign"], dropna=False)["target"].nunique()
-    if len(frames) and frames["frame"].nunique() > 1 and (labels == 1).all():
+    if not known.all():
+        found.append(f"{(~known).sum()} of {len(samples)} samples have no label and take no part in the figures.")
+    clips = samples[known & (samples["frame"] >= 0)].groupby(["split", "clip", "sign"], dropna=False)
+    if (clips.size() > 1).any() and (clips["target"].nunique() == 1).all():
         found.append("All frames of a clip have one target: where only clips are labelled, a frame's target is its clip's.")
     if predictions.loc[predictions["sign"].isna(), "standard"].isna().any():
         found.append("Some scores do not say which standard they follow: 0-3 mean different things in different standards.")

@@ -19,7 +19,7 @@ from lus_lightning.scoring.levels import probabilities
 Resampled = Callable[[np.ndarray], dict[str, np.ndarray]]
 """Weights (R, U) of U units in R resamples -> name -> (R,) values, NaN where a resample leaves one undefined."""
 Statistic = Callable[[pd.DataFrame, np.ndarray], Resampled]
-"""A table and the unit (N,) of each of its rows, 0..U-1 -> the function of weights."""
+"""A table and the unit (N,) of each of its rows, 0..U-1 and each of them there -> the function of weights."""
 
 
 def metrics(target: np.ndarray, pred: np.ndarray, probs: np.ndarray | None = None, n_classes: int = 4) -> dict[str, float]:
@@ -47,9 +47,9 @@ def confusion(target: np.ndarray, pred: np.ndarray, n_classes: int) -> np.ndarra
 
 
 def score_statistic(table: pd.DataFrame, units: np.ndarray, n_classes: int = 4) -> Resampled:
-    """`metrics` of a predictions table, for `intervals.patient_bootstrap`."""
+    """`metrics` of a predictions table, for `intervals.patient_bootstrap`; without columns `p_*` no ROC-AUC."""
     probs = probabilities(table)[:, :n_classes]
-    return _resampled(table["target"].to_numpy(), table["pred"].to_numpy(), probs, units, n_classes)
+    return _resampled(table["target"].to_numpy(), table["pred"].to_numpy(), probs if probs.size else None, units, n_classes)
 
 
 def exam_metrics(exams: pd.DataFrame) -> dict[str, float]:
