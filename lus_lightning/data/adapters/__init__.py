@@ -1,0 +1,38 @@
+"""Known layouts of data folders, one module each.
+
+An adapter is a module with `matches(root) -> bool`, which looks at names only, and `read(root) -> (table, left_out)`: the sample index as far
+as the layout tells (see `lus_lightning.data.index`), and what of it is left out (`path`, `reason`). `table.attrs["source"]` names the file that
+a mistake is to be looked for in. A new layout is a new file here and a line in `ADAPTERS`.
+"""
+
+from pathlib import Path
+from types import ModuleType
+from typing import Final
+
+from lus_lightning.data.adapters import covid_blues, pocus, san_matteo, simulated, table
+from lus_lightning.errors import UserError
+
+ADAPTERS: Final[dict[str, ModuleType]] = {
+    "simulated": simulated,
+    "covid-blues": covid_blues,
+    "pocus": pocus,
+    "san-matteo": san_matteo,
+    "table": table,
+}
+"""In the order in which they are tried: the most particular first."""
+
+
+def choose(root: Path, name: str | None) -> ModuleType:
+    """The adapter of that name, or the first whose layout lies in the folder.
+
+    Raises:
+        UserError: there is no such adapter, or no layout is recognised.
+    """
+    if name is not None and name not in ADAPTERS:
+        raise UserError(f"there is no adapter {name!r}; choose one of {', '.join(ADAPTERS)}")
+    if name is not None:
+        return ADAPTERS[name]
+    for adapter in ADAPTERS.values():
+        if adapter.matches(root):
+            return adapter
+    raise UserError(f"{root} has no layout that is known ({', '.join(ADAPTERS)}); write an index.csv there with at least the columns clip, path, patient")

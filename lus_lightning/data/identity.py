@@ -1,0 +1,68 @@
+"""Who a file is: a hash of its content, kept so that it is computed once; and files that are written whole or not at all."""
+
+import hashlib
+import os
+import time
+import uuid
+from collections.abc import Iterable
+from pathlib import Path
+
+from lus_lightning.data.readers import still_files
+from lus_lightning.errors import UserError
+
+_SETTLED_SECONDS = 2.0
+
+
+def content_hash(path: Path, cache_dir: Path) -> str:
+    """Hash of a file's content, or of all stills of a folder (64 hex digits).
+
+    It is remembered in `cache_dir` under the path with size and times of modification and of change, so an untouched file is read once.
+
+    Raises:
+        UserError: the file is missing or cannot be read, or the cache cannot be written.
+    """
+    try:
+        files = still_files(path) if path.is_dir() else [path]
+        stats = [(file.name, (s := file.stat()).st_size, s.st_mtime_ns, s.st_ctime_ns) for file in files]
+        known = cache_dir / "identities" / digest(str(path.resolve()), stats)
+        if known.is_file() and len(text := known.read_text(errors="replace")) == 64:
+            return text
+        value = digest(path.suffix.lower(), [(file.name if path.is_dir() else "", _hash(file)) for file in files])
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); correct the path in the table, or the file's permissions") from None
+    # A file changed within the clock's tick after it was hashed would keep its stamp: only what has settled is remembered.
+    if time.time_ns() - max((max(s[2:]) for s in stats), default=0) > _SETTLED_SECONDS * 1e9:
+        write_whole(known, [value.encode()])
+    return value
+
+
+def digest(*parts: object) -> str:
+    """SHA-256 of the parts' `repr` (64 hex digits)."""
+    return hashlib.sha256(repr(parts).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def write_whole(path: Path, chunks: Iterable[bytes | memoryview]) -> None:
+    """Write a file under a temporary name, flush it to the disk, then rename it: no reader ever meets half a file.
+
+    Raises:
+        UserError: the folder cannot be written or the disk is full.
+    """
+    fresh = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with fresh.open("wb") as file:
+                for chunk in chunks:
+                    file.write(chunk)
+                file.flush()
+                os.fsync(file.fileno())
+            fresh.replace(path)
+        finally:
+            fresh.unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(f"{path.parent} cannot be written ({error.strerror}); free space, or name another folder (cache: $LUS_CACHE)") from None
+
+
+def _hash(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()

@@ -1,0 +1,117 @@
+"""The sample index of a data folder: one row per clip, checked, with what the files themselves tell."""
+
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+from lus_lightning.data.adapters import choose
+from lus_lightning.data.identity import digest, write_whole
+from lus_lightning.data.parallel import cpu_count, in_processes
+from lus_lightning.data.probe import Files, probe
+from lus_lightning.data.roots import cache_folder, local_root, root_name
+from lus_lightning.data.schema import LABELS, check_index
+from lus_lightning.errors import UserError
+
+__all__ = ["Index", "build_index", "check_index", "index_command"]
+
+
+@dataclass(frozen=True)
+class Index:
+    """What a data folder holds.
+
+    Args:
+        table: one row per clip; columns of `lus_lightning.data.schema.COLUMNS`, then `rater_*` and `truth_*`.
+        left_out: `path` and `reason` of what the folder lists or holds, but the table does not.
+        name: of the data folder.
+        fingerprint: 12 hex digits, of the table and the content of all its files.
+    """
+
+    table: pd.DataFrame
+    left_out: pd.DataFrame
+    name: str
+    fingerprint: str
+
+
+def build_index(root: str | Path, adapter: str | None = None, strict: bool = False, cache_dir: str | Path | None = None) -> Index:
+    """Read a data folder's layout, check its table, and decode every clip once (remembered by content, so a second call is quick).
+
+    A clip whose files cannot be used is left out with its reason. `frames`, `height`, `width`, `fps` and `first_frame` come from the files.
+    Nothing is written into the folder.
+
+    Args:
+        root: a folder or any fsspec URL.
+        adapter: name of the layout; none recognises it.
+        strict: anything left out is an error.
+        cache_dir: see `roots.cache_folder`.
+
+    Raises:
+        UserError: no such folder, an unknown layout, a table that breaks a rule, no usable clip, or (strict) anything left out.
+    """
+    cache = cache_folder(cache_dir)
+    folder = local_root(root, cache)
+    raw, absent = choose(folder, adapter).read(folder)
+    listed = check_index(raw, str(folder / raw.attrs.get("source", "")))
+    found = in_processes(partial(probe, cache_dir=cache), [_files(folder, row) for row in listed.to_dict("records")], cpu_count(), "reading clips")
+    usable = [not isinstance(result, UserError) for result in found]
+    bad = pd.DataFrame({"path": listed["path"], "reason": [str(r).removeprefix(f"{folder / p}: ") for r, p in zip(found, listed["path"], strict=True)]})
+    left_out = pd.concat([bad[[not u for u in usable]], absent], ignore_index=True)
+    if strict and len(left_out):
+        raise UserError(f"{root}: {len(left_out)} left out, such as {left_out['path'][0]}: {left_out['reason'][0]}; mend them, or do without --strict")
+    if not any(usable):
+        raise UserError(f"{root}: none of its {len(listed)} clips can be used; the first, {left_out['path'][0]}: {left_out['reason'][0]}")
+    facts = pd.DataFrame([asdict(result) for result in found if not isinstance(result, UserError)])
+    table = listed[usable].reset_index(drop=True)
+    for column in ("frames", "height", "width", "first_frame"):
+        table[column] = facts[column].astype("int64")
+    table["fps"] = facts["fps"].astype(float)
+    return Index(table, left_out, root_name(root), digest(table.to_csv(index=False), facts["content"].tolist())[:12])
+
+
+def index_command(root: str, out: str | None = None, adapter: str | None = None, strict: bool = False) -> None:
+    """Print what a data folder holds, what is left out and why, and write its sample index as CSV.
+
+    Args:
+        root: a folder or any fsspec URL.
+        out: file to write; none writes into the cache folder, never into the data.
+        adapter: name of the layout (covid-blues, pocus, san-matteo, simulated, table); none recognises it.
+        strict: end with an error if anything is left out.
+
+    Raises:
+        UserError: as `build_index`, or the file cannot be written.
+    """
+    index = build_index(root, adapter, strict)
+    target = Path(out) if out else cache_folder(None) / "indices" / f"{index.name}-{index.fingerprint}.csv"
+    if out and "://" not in root and target.resolve().is_relative_to(Path(root).resolve()):
+        raise UserError(f"{target} lies in the data folder, which is never written to; give --out another place")
+    write_whole(target, [index.table.to_csv(index=False).encode()])
+    console = Console(soft_wrap=True)
+    console.print(_summary(index))
+    for reason, paths in index.left_out.groupby("reason", sort=False)["path"]:
+        names = ", ".join(paths.head(5)) + (f" and {len(paths) - 5} more" if len(paths) > 5 else "")
+        console.print(f"left out, {len(paths)}: {reason}\n    {names}", markup=False, highlight=False)
+    console.print(f"{len(index.left_out)} left out; the index is in {target}", markup=False, highlight=False)
+
+
+def _files(folder: Path, row: dict[Any, Any]) -> Files:
+    return Files(folder / row["path"], *(folder / row[c] if row[c] is not None else None for c in ("mask", "frame_labels")))
+
+
+def _summary(index: Index) -> Table:
+    table = index.table
+    summary = Table("what", "how many", title=f"{index.name} ({index.fingerprint})")
+    rows = {"patients": table["patient"].nunique(), "exams": table["exam"].nunique(), "clips": len(table), "frames": int(table["frames"].sum())}
+    rows |= {"frames before the first picture": int(table["first_frame"].sum()), "clips with masks": int(table["mask"].notna().sum())}
+    rows |= {"clips with frame labels": int(table["frame_labels"].notna().sum())}
+    for name, number in rows.items():
+        summary.add_row(name, str(number))
+    for column in (*LABELS, "standard", "diagnosis", "protocol", "probe"):
+        counts = table[column].value_counts(dropna=False).sort_index()
+        if table[column].notna().any():
+            shown = "  ".join(f"{'missing' if pd.isna(value) else value}: {count}" for value, count in counts.items())
+            summary.add_row(f"clips by {column}", shown)
+    return summary

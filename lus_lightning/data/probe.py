@@ -1,0 +1,98 @@
+"""What a clip's own files tell: frames, size, rate, and whether its mask and frame labels fit it."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from lus_lightning.data.identity import content_hash, digest, write_whole
+from lus_lightning.data.masks import read_mask
+from lus_lightning.data.readers import READER_VERSION, first_picture, read_clip
+from lus_lightning.errors import UserError
+from lus_lightning.labels import SCORES
+
+
+@dataclass(frozen=True)
+class Files:
+    """The files of one clip."""
+
+    clip: Path
+    mask: Path | None = None
+    frame_labels: Path | None = None
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What decoding a clip once has shown.
+
+    Args:
+        frames, height, width: (T, H, W) of the clip.
+        fps: frames per second, or none.
+        first_frame: index of the first frame that is not black.
+        content: hash of the clip's files.
+    """
+
+    frames: int
+    height: int
+    width: int
+    fps: float | None
+    first_frame: int
+    content: str
+
+
+def probe(files: Files, cache_dir: Path) -> Facts:
+    """Decode a clip and check its mask and frame labels against it; remembered by the files' content.
+
+    Raises:
+        UserError: a file cannot be read, all frames are black, the mask's size differs, or the frame labels do not fit.
+    """
+    named = [p for p in (files.clip, files.mask, files.frame_labels) if p is not None]
+    if missing := next((p for p in named if not p.exists()), None):
+        raise UserError(f"{missing}: there is no such file; put it there, or take its row out of the table")
+    content = digest(*(content_hash(p, cache_dir) for p in named))
+    known = cache_dir / "probes" / f"{digest(content, READER_VERSION)}.json"
+    try:
+        return Facts(**json.loads(known.read_text()))
+    except (OSError, ValueError, TypeError):  # not there yet, or damaged: looked at again
+        facts = _look(files, content)
+    write_whole(known, [json.dumps(asdict(facts)).encode()])
+    return facts
+
+
+def read_frame_labels(path: Path, n_frames: int) -> pd.DataFrame:
+    """Frame labels: `frame` (0 to `n_frames` - 1, each at most once), `score` (0-3 or missing), and `rater_*`, `truth_*` where given.
+
+    Raises:
+        UserError: the file cannot be read, lacks a column, or has a value outside its range.
+    """
+    try:
+        labels = pd.read_csv(path)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: the frame labels cannot be read ({error}); they need a CSV file with frame,score") from None
+    if missing := {"frame", "score"} - set(labels):
+        raise UserError(f"{path}: the frame labels lack the column(s) {', '.join(sorted(missing))}; they need frame,score")
+    scores = [c for c in labels if c == "score" or c.startswith("rater_")]
+    wrong = {"frame": ~labels["frame"].isin(range(n_frames)) | labels["frame"].duplicated()}
+    wrong |= {c: labels[c].notna() & ~labels[c].isin(SCORES) for c in scores}
+    rules = dict.fromkeys(scores, "a score is 0, 1, 2 or 3, or empty")
+    rules["frame"] = f"the clip has frames 0 to {n_frames - 1}, each named at most once"
+    for column, rows in wrong.items():
+        if rows.any():
+            row = int(np.flatnonzero(rows)[0])
+            raise UserError(f"{path}, row {row + 1}: column `{column}` is {labels[column].iloc[row]}; {rules[column]}")
+    return labels
+
+
+def _look(files: Files, content: str) -> Facts:
+    clip = read_clip(files.clip)
+    first = first_picture(clip.frames)
+    if first == len(clip.frames):
+        raise UserError(f"{files.clip}: every frame is black; export the clip again, or take its row out of the table")
+    if files.mask is not None and (shape := read_mask(files.mask).shape) != clip.frames.shape:
+        size, mask_size = (f"{t} frames of {w} x {h}" for t, h, w in (clip.frames.shape, shape))
+        raise UserError(f"{files.mask}: the mask has {mask_size} pixels, its clip {size}; write it again at the clip's size, or empty the column `mask`")
+    if files.frame_labels is not None:
+        read_frame_labels(files.frame_labels, len(clip.frames))
+    return Facts(*clip.frames.shape, clip.fps, first, content)

@@ -1,0 +1,134 @@
+"""The door of the package: the columns of a sample index, and the check that every table passes."""
+
+import unicodedata
+from collections.abc import Callable
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+
+from lus_lightning.data.tables import need_columns
+from lus_lightning.errors import UserError
+from lus_lightning.labels import SCORES, SIGNS, STANDARDS, ZONES
+
+NAMES: Final = ("clip", "patient", "exam", "zone", "protocol", "diagnosis", "standard", "orientation", "probe", "scanner", "site")
+FILES: Final = ("path", "mask", "frame_labels")
+LABELS: Final = ("score", *SIGNS)
+MEASURES: Final = ("frames", "height", "width", "fps", "mm_per_px", "first_frame")
+COLUMNS: Final = ("clip", "path", *NAMES[1:6], "score", "standard", *SIGNS, *NAMES[7:], *MEASURES, "mask", "frame_labels")
+"""Columns of every sample index, in order; `rater_*` and `truth_*` may follow."""
+
+_SCORE_RULE: Final = "a score is 0, 1, 2 or 3, or empty"
+_PLACE: Final = "must be relative to the data folder, written with /"
+
+
+def check_index(table: pd.DataFrame, source: str = "the sample index") -> pd.DataFrame:
+    """A checked copy: all columns there and of one type, names stripped and in one Unicode form, strange columns gone.
+
+    Names and files are str or None, scores, signs and raters Int64, measures float (missing: NaN); `exam` defaults to the patient. Rows are told
+    as data rows, from 1.
+
+    Args:
+        table: at least `clip`, `path` and `patient`, as strings or typed.
+        source: the file to name in messages.
+
+    Raises:
+        UserError: a needed column or value is missing, a value is outside its range, a clip or exam name is not unique, zones do not belong to
+            their protocol, or two scoring standards are mixed.
+    """
+    need_columns(table, {"clip", "path", "patient"}, source)
+    if table.empty:
+        raise UserError(f"{source}: has no rows; give one row per clip")
+    extra = sorted(c for c in table if c.startswith(("rater_", "truth_")))
+    checked = table.reset_index(drop=True).reindex(columns=[*COLUMNS, *extra])
+    for column in checked:
+        if column in NAMES or column in FILES:
+            checked[column] = _strings(checked[column], tidy=column in NAMES)
+        elif not column.startswith("truth_"):
+            checked[column] = _numbers(checked, column, source)
+        else:
+            checked[column] = pd.to_numeric(checked[column], errors="coerce")
+    checked["exam"] = checked["exam"].where(checked["exam"].notna(), checked["patient"])
+    _validate(checked, source)
+    whole = [c for c in checked if c in LABELS or c.startswith("rater_") or c == "truth_score"]
+    return checked.astype(dict.fromkeys(whole, "Int64"))
+
+
+def _strings(values: pd.Series, tidy: bool) -> pd.Series:
+    def text(value: Any) -> str | None:
+        if pd.isna(value):
+            return None
+        # A float that stands for a number read from a table with gaps: patient 7.0 is patient 7.
+        name = str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+        return (unicodedata.normalize("NFC", name.strip()) if tidy else name) or None
+
+    return pd.Series([text(v) for v in values], values.index, object)
+
+
+def _numbers(table: pd.DataFrame, column: str, source: str) -> pd.Series:
+    values = table[column].map(lambda v: (v.strip() or None) if isinstance(v, str) else v)
+    numbers = pd.to_numeric(values, errors="coerce").astype("Float64").astype(float)
+    if (wrong := values.notna() & ~np.isfinite(numbers)).any():
+        raise UserError(_sentence(table, source, column, int(np.flatnonzero(wrong)[0]), "give a finite number, or leave it empty"))
+    return numbers
+
+
+def _validate(table: pd.DataFrame, source: str) -> None:
+    import pandera.pandas as pa  # half a second that --help does not owe
+
+    def rule(test: Callable[[pd.Series], Any], message: str) -> pa.Check:
+        return pa.Check(test, error=message)
+
+    def among(values: tuple[Any, ...], message: str) -> pa.Check:
+        return rule(lambda column: column.isin(values), message)
+
+    positive = rule(lambda column: column > 0, "give a positive number, or leave it empty")
+    score = pa.Column(float, among(SCORES, _SCORE_RULE), nullable=True)
+    schema = pa.DataFrameSchema(
+        {
+            "clip": pa.Column(object, rule(lambda c: ~c.duplicated(), "another row has this clip name; give every clip its own")),
+            "path": pa.Column(object, rule(lambda c: ~c.map(_strays), _PLACE)),
+            "patient": pa.Column(object),
+            **{c: pa.Column(object, rule(lambda c: ~c.map(_strays), _PLACE), nullable=True) for c in FILES[1:]},
+            "protocol": pa.Column(object, among(tuple(ZONES), f"a protocol is {', '.join(ZONES)}, or empty"), nullable=True),
+            "standard": pa.Column(object, among(STANDARDS, f"a standard is {', '.join(STANDARDS)}, or empty"), nullable=True),
+            "score": score,
+            r"rater_.*": pa.Column(float, among(SCORES, _SCORE_RULE), nullable=True, regex=True, required=False),
+            **{c: pa.Column(float, among((0, 1), "a sign is 0, 1, or empty (nobody looked)"), nullable=True) for c in SIGNS},
+            "mm_per_px": pa.Column(float, positive, nullable=True),
+        }
+    )
+    try:
+        schema.validate(table, lazy=True)
+    except pa.errors.SchemaErrors as error:
+        first = error.failure_cases.dropna(subset="index").sort_values(["index", "column"], kind="stable").iloc[0]
+        remedy = "fill it in" if first["check"] == "not_nullable" else first["check"]
+        raise UserError(_sentence(table, source, first["column"], int(first["index"]), remedy)) from None
+    _validate_across(table, source)
+
+
+def _validate_across(table: pd.DataFrame, source: str) -> None:
+    """Rules between columns and between rows."""
+    scored = table["score"].notna() | table["frame_labels"].notna()
+    known = [(zone is None or protocol is None or zone in ZONES[protocol]) for zone, protocol in zip(table["zone"], table["protocol"], strict=True)]
+    owners = table.groupby("exam")["patient"].transform("nunique")
+    rules = (
+        ("standard", scored & table["standard"].isna(), f"a score needs its standard; write {', '.join(STANDARDS[:-1])} or {STANDARDS[-1]}"),
+        ("standard", ~table["standard"].isin([None, *table["standard"].dropna()[:1]]), "rows above have another standard, and 0-3 means"
+         " something else in each; make one table of each"),
+        ("zone", ~pd.Series(known), "its protocol has no such zone; correct it, or leave the protocol empty"),
+        ("exam", owners > 1, "two patients share this exam name; give every exam its own"),
+    )  # fmt: skip
+    for column, wrong, remedy in rules:
+        if wrong.any():
+            raise UserError(_sentence(table, source, column, int(np.flatnonzero(wrong)[0]), remedy))
+
+
+def _sentence(table: pd.DataFrame, source: str, column: str, row: int, remedy: str) -> str:
+    value = table[column].iloc[row]
+    shown = "empty" if pd.isna(value) else f"{value:g}" if isinstance(value, float) else repr(value)
+    return f"{source}, row {row + 1} (clip {table['clip'].iloc[row]}): column `{column}` is {shown}; {remedy}"
+
+
+def _strays(path: str) -> bool:
+    return path.startswith(("/", "~")) or "\\" in path or ".." in path.split("/") or path[1:2] == ":"

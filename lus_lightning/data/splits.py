@@ -1,0 +1,163 @@
+"""Who is trained on and who is tested: whole patients, in parts alike in their scores, as a pure function of table and seed."""
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+import pandas as pd
+
+from lus_lightning.errors import UserError
+from lus_lightning.labels import SIGNS
+
+UNITS: Final = ("patient", "clip", "frame")
+STRATA: Final = ("score", "diagnosis")
+
+_TRIES: Final = 400
+_PAIRS: Final = 512
+
+
+def split_patients(
+    table: pd.DataFrame, test_share: float, val_share: float, folds: int, seed: int,
+    unit: str = "patient", stratify: str = "score", test_patients: Sequence[str] = (),
+) -> pd.DataFrame:  # fmt: skip
+    """Divide patients into test, validation and training, and the training patients into folds.
+
+    Parts hold a fixed number of units (the share, rounded, at least one; folds differ by at most one unit) and are made alike in the units'
+    worst score (or diagnosis) and in clips per score: dealt at random within strata, then exchanged while that brings the parts closer. Tables
+    without scores use the set of signs instead. The order of the rows has no influence.
+
+    Args:
+        table: `clip`, `patient`, `score`, `diagnosis`, signs; one row per clip, or per frame (with `frame`) for unit `frame`.
+        test_share, val_share: of all units, 0 to below 1.
+        folds: at least 2, or 0 or 1 for none.
+        unit: `patient`, or by name `clip` or `frame`, which let a patient stand on two sides and only measure what that buys.
+        stratify: `score` (a unit's worst) or `diagnosis`.
+        test_patients: always in the test part.
+
+    Returns:
+        `clip`, (`frame`), `patient`, `unit` (its name), `split` ("train", "val", "test"), `fold` (0 to folds - 1 in train, else -1), one row
+        per row of the table and in its order.
+
+    Raises:
+        UserError: an unknown choice or test patient, too few units, or a part without one of the classes (scores, diagnoses or signs).
+    """
+    _check(table, test_share, val_share, unit, stratify, test_patients)
+    names = table["clip"] + "/" + table["frame"].map("{:06d}".format) if unit == "frame" else table[unit]
+    features = _features(table, names, stratify)
+    rng = np.random.default_rng(seed)
+    forced = features.index.isin(names[table["patient"].isin(list(test_patients))])
+    held = [_held(share, len(features)) for share in (test_share, val_share)]
+    held[0] = max(held[0], int(forced.sum()))
+    rest = len(features) - sum(held)
+    folds = folds if folds > 1 else 0
+    if rest < max(folds, 1):
+        raise UserError(
+            f"{len(features)} {unit}s are too few for {held[0]} in test, {held[1]} in validation and {folds or 1} fold(s) of the others;"
+            " use fewer folds, smaller shares or more data"
+        )
+    part = np.full(len(features), -1)
+    part[~forced] = _deal(features[~forced], [held[0] - int(forced.sum()), held[1], rest], rng, features[forced].to_numpy())
+    part[forced] = 0
+    fold = np.full(len(features), -1)
+    if folds:
+        fold[part == 2] = _deal(features[part == 2], [rest // folds + (i < rest % folds) for i in range(folds)], rng)
+    _check_classes(features, part, fold)
+
+    where = features.index.get_indexer(pd.Index(names))
+    columns = ["clip", "frame", "patient"] if unit == "frame" else ["clip", "patient"]
+    split = np.array(["test", "val", "train"], dtype=object)[part]
+    return table[columns].assign(unit=names, split=split[where], fold=fold[where]).reset_index(drop=True)
+
+
+def _check(table: pd.DataFrame, test_share: float, val_share: float, unit: str, stratify: str, test_patients: Sequence[str]) -> None:
+    if unit not in UNITS or stratify not in STRATA:
+        raise UserError(f"a split has a unit of {', '.join(UNITS)} and is stratified by {' or '.join(STRATA)}, not {unit!r} by {stratify!r}")
+    if not (0 <= test_share and 0 <= val_share and test_share + val_share < 1):
+        raise UserError(f"the test share {test_share:g} and the validation share {val_share:g} must be 0 or more, and less than 1 together")
+    if unknown := sorted(set(test_patients) - set(table["patient"])):
+        raise UserError(f"no patient is called {', '.join(map(repr, unknown))}; test patients are named as in the index, such as {table['patient'].min()!r}")
+
+
+def _held(share: float, units: int) -> int:
+    return max(1, round(share * units)) if share > 0 else 0
+
+
+def _features(table: pd.DataFrame, names: pd.Series, stratify: str) -> pd.DataFrame:
+    """Per unit (sorted by name), what the parts should be alike in: clips, clips per class, and the stratum as 0 or 1."""
+    labels = _labels(table, stratify)
+    units = labels.groupby(names.to_numpy()).sum().sort_index()
+    kind = next((c.split()[0] for c in units), "none")
+    present = units.filter(regex=f"^{kind} ") > 0
+    strata = [list(units.columns[: present.shape[1]][row]) for row in present.to_numpy()]
+    # Of several scores the worst names the stratum; of several diagnoses or signs, all of them.
+    named = pd.Series([(s[-1] if kind == "score" else "+".join(s)) if s else "none" for s in strata], units.index)
+    return pd.concat([units, pd.get_dummies(named, prefix="stratum", dtype=int)], axis=1).assign(clips=names.value_counts().sort_index())
+
+
+def _labels(table: pd.DataFrame, stratify: str) -> pd.DataFrame:
+    """One column of 0 and 1 per class, such as `score 3`; what strata are made of comes first."""
+    found = []
+    if stratify == "diagnosis":
+        if table["diagnosis"].isna().any():
+            raise UserError(f"patient {table.loc[table['diagnosis'].isna(), 'patient'].iloc[0]!r} has no diagnosis; fill it in, or stratify by score")
+        found.append(pd.get_dummies(table["diagnosis"].astype(str), prefix="diagnosis", prefix_sep=" ", dtype=int))
+    if table["score"].notna().any():
+        found.append(pd.get_dummies(table["score"].astype("Int64"), prefix="score", prefix_sep=" ", dtype=int))
+    else:
+        signs = {f"sign {s}": table[s] == 1 for s in SIGNS if s in table}
+        found.append(pd.DataFrame({name: there.fillna(False).astype(int) for name, there in signs.items() if there.any()}, table.index))
+    return pd.concat(found, axis=1)
+
+
+def _deal(features: pd.DataFrame, sizes: list[int], rng: np.random.Generator, first: np.ndarray | None = None) -> np.ndarray:
+    """Part of each unit, (U,) int: `sizes[p]` units in part p, `first` (forced units' features) counted with part 0."""
+    values = features.to_numpy(float)
+    fixed = np.zeros((len(sizes), values.shape[1]))
+    if first is not None:
+        fixed[0] = first.sum(axis=0)
+    totals = values.sum(axis=0) + fixed.sum(axis=0)
+    values, fixed = (v[:, totals > 0] / totals[totals > 0] for v in (values, fixed))
+    classes = np.array([c.split()[0] in ("score", "diagnosis", "sign") for c in features.columns])[totals > 0]
+    shares = np.array(sizes, float)
+    shares[0] += 0 if first is None else len(first)
+    want = np.where(np.array(sizes)[:, None] > 0, shares[:, None] / shares.sum(), fixed)
+
+    def cost(sums: np.ndarray) -> np.ndarray:
+        """Squared distance from the wanted shares, and one for every class that a part with units lacks; sums (..., P, F)."""
+        lacks = (sums[..., classes] <= 0) & (shares[:, None] > 0)
+        return ((sums - want) ** 2).sum((-1, -2)) + lacks.sum((-1, -2))
+
+    strata = features.filter(like="stratum").to_numpy().argmax(axis=1)
+    order = np.lexsort((rng.random(len(values)), strata))
+    # Parts take turns in proportion to their size, so every stratum is dealt evenly.
+    turns = np.argsort(np.concatenate([(np.arange(s) + rng.random()) / s for s in sizes if s]), kind="stable")
+    part = np.empty(len(values), int)
+    part[order] = np.repeat(np.arange(len(sizes)), sizes)[turns]
+    sums = fixed + np.stack([values[part == p].sum(axis=0) for p in range(len(sizes))])
+    for _ in range(_TRIES):
+        a, b = rng.integers(len(values), size=(2, _PAIRS)) if len(values) else (np.empty(0, int),) * 2
+        a, b = a[part[a] != part[b]], b[part[a] != part[b]]
+        if not len(a):
+            continue
+        moved = np.repeat(sums[None], len(a), axis=0)
+        difference, rows = values[b] - values[a], np.arange(len(a))
+        moved[rows, part[a]] += difference
+        moved[rows, part[b]] -= difference
+        costs = cost(moved)
+        best = costs.argmin()
+        if costs[best] < cost(sums) - 1e-12:
+            part[a[best]], part[b[best]], sums = part[b[best]], part[a[best]], moved[best]
+    return part
+
+
+def _check_classes(features: pd.DataFrame, part: np.ndarray, fold: np.ndarray) -> None:
+    classes = [c for c in features if c.split()[0] in ("score", "diagnosis", "sign")]
+    places = {"test part": part == 0, "validation part": part == 1, "training part": part == 2}
+    places |= {f"fold {i}": fold == i for i in range(fold.max() + 1)}
+    for place, inside in places.items():
+        for name in classes:
+            if inside.any() and not features.loc[inside, name].any():
+                raise UserError(
+                    f"the {place} ({inside.sum()} of {len(features)}) has nobody with {name}, which {int((features[name] > 0).sum())} have;"
+                    " use fewer folds, larger shares, or more data"
+                )
