@@ -18,8 +18,9 @@ def check_predictions(predictions: pd.DataFrame) -> None:
     """Whether a predictions table can be scored.
 
     Raises:
-        UserError: no rows, a missing column, a row without a patient, duplicates, two standards, a target or prediction that is no
-            class, a probability outside [0, 1], or whole-clip and frame rows of one member and clip.
+        UserError: no rows, a missing column, a row without a patient or of an unknown split, duplicates, two standards, a target or
+            prediction that is no class, a probability outside [0, 1], whole-clip and frame rows of one member and clip, or an exam
+            with two zone protocols.
     """
     absent = [c for c in COLUMNS if c not in predictions.columns]
     if absent:
@@ -27,6 +28,7 @@ def check_predictions(predictions: pd.DataFrame) -> None:
     if predictions.empty:
         raise UserError("The predictions table has no rows: run `test` first.")
     _refuse(predictions, predictions["patient"].isna(), "names no patient: name the patient of each clip in the index")
+    _refuse(predictions, ~predictions["split"].isin(SIDES), f"has a split that is none of {', '.join(SIDES)}: evaluate tested rows only")
     _refuse(predictions, predictions.duplicated(KEY), "stands there twice: de-duplicate the table on " + ", ".join(KEY))
     standards = sorted(predictions["standard"].dropna().unique())
     if len(standards) > 1:

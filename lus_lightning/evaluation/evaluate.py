@@ -13,7 +13,7 @@ from lus_lightning.evaluation.metrics import Resampled, confusion, exam_metrics,
 from lus_lightning.labels import SCORES
 from lus_lightning.scoring.levels import LEVELS, aggregate, probabilities
 
-QUOTED = ("test", "oof", "val")
+QUOTED = ("test", "oof", "val", "train")
 """Which split is a member's quoted one: the first of these that it has."""
 
 
@@ -38,7 +38,7 @@ def evaluate(
     Returns:
         `members` -> member -> level -> (sign tasks: sign ->) {metric: value, metric_ci: [low, high] or None, `n`, `n_patients`,
         `confusion` (rows: targets, last column: abstained), `patients_per_class`, `resamples_lacking_a_class` (share)};
-        `split_of` -> member -> the split that is quoted there (test before oof before val); `by_split` -> split -> members as above, for
+        `split_of` -> member -> the split that is quoted there (see `QUOTED`); `by_split` -> split -> members as above, for
         what else the table holds; `truth` -> `members`, against the clean labels, if given; `scoring` (rules, resamples); `warnings`.
 
     Raises:

@@ -4,9 +4,9 @@ Frames of a patient resemble each other, so patients are drawn, whole, with repl
 narrow. The interval is the expanded percentile (Hesterberg 2015, "What teachers should know about the bootstrap", section 3.2): the
 plain percentile interval of n patients is too narrow like a normal instead of a t interval, and without the factor sqrt(n / (n - 1)); so
 its quantiles are moved outwards, from 2.5 % to Phi(-sqrt(n / (n - 1)) t), t the 97.5 % quantile of Student's t with n - 1 degrees.
-Measured on 1,000 simulated tables (frames of a patient correlated) it covers the truth 95.0 % of the time for accuracy and 94.6 % for
-kappa with 50 patients, 93.4 % and 92.3 % with 20; the plain percentile 94.2 / 94.0 % and 91.4 / 89.1 %, BCa 94.3 / 93.7 % and
-91.4 / 89.4 %.
+On 1,000 simulated tables (benchmarks/intervals.py; standard error 0.7 points) it covers the truth of accuracy and kappa 94 and 93 % of
+the time with 50 patients, 94 and 94 % with 20, 94 and 93 % with 10; the plain percentile 94 and 92, 93 and 92, 89 and 88 %; BCa (93 and
+92, 93 and 92, 88 and 87 %) is no better.
 
 A resample may lack a class that the table has. What needs that class (its own metrics, macro means) is undefined there and the
 interval comes from the other resamples; the undefined share is returned, and if it exceeds 5 %, all that a 95 % interval may leave out,

@@ -24,6 +24,7 @@ def test_a_sound_table_passes(predictions):
     [
         ({"standard": "xing"}, "mixes the scoring standards soldati and xing"),
         ({"patient": None}, "Row 5 .* names no patient"),
+        ({"split": "predict"}, "Row 5 .* a split that is none of train, val, test, oof"),
         ({"target": 4}, "Row 5 .*clip c0001, frame 1, member net.* has a target that is neither"),
         ({"pred": -2}, "Row 5 .* has a pred that is neither"),
         ({"p_2": np.inf}, "Row 5 .* outside 0-1"),

@@ -54,6 +54,12 @@ def test_the_result_is_plain_json_and_what_is_undefined_is_null(predictions):
     assert result["members"]["net"]["frame"]["sensitivity_3_ci"] is None
 
 
+def test_a_table_read_back_from_its_file_gives_the_same_figures(predictions, tmp_path):
+    table = predictions(members=("a", "b"))
+    table.to_parquet(tmp_path / "predictions.parquet")
+    assert evaluate(pd.read_parquet(tmp_path / "predictions.parquet"), replicates=20) == evaluate(table, replicates=20)
+
+
 def test_below_20_patients_a_warning_says_that_the_interval_is_too_narrow(predictions):
     assert has_warning(evaluate(predictions(patients=19), replicates=50), "Only 19 patients (test)")
     assert not has_warning(evaluate(predictions(patients=20), replicates=50), "too narrow")

@@ -6,7 +6,6 @@ from lus_lightning.errors import UserError
 from lus_lightning.evaluation.intervals import interval, paired_difference, patient_bootstrap, resample_weights
 from lus_lightning.evaluation.metrics import metrics
 
-PATIENTS = 50
 SKILL = (3.0, 1.5)  # Beta: how often a patient's frames are scored right differs from patient to patient
 CLASSES = np.array([0.6, 0.6, 0.5, 0.3])  # Dirichlet: a patient has mostly frames of one or two scores
 MISTAKES = np.array([[0, 0.7, 0.2, 0.1], [0.4, 0, 0.5, 0.1], [0.1, 0.5, 0, 0.4], [0.1, 0.2, 0.7, 0]])
@@ -17,12 +16,12 @@ def pick(g: np.random.Generator, shares: np.ndarray) -> np.ndarray:
     return (shares.cumsum(axis=1)[:, :3] < g.random((len(shares), 1))).sum(axis=1)
 
 
-def simulated_table(seed: int) -> pd.DataFrame:
-    """50 patients of 10-59 frames; the frames of a patient share his skill and his shares of scores."""
+def simulated_table(seed: int, patients: int = 50) -> pd.DataFrame:
+    """Patients of 10-59 frames; the frames of a patient share his skill and his shares of scores."""
     g = np.random.default_rng(seed)
-    patient = np.repeat(np.arange(PATIENTS), g.integers(10, 60, PATIENTS))
-    target = pick(g, g.dirichlet(CLASSES, PATIENTS)[patient])
-    pred = np.where(g.random(len(patient)) < g.beta(*SKILL, PATIENTS)[patient], target, pick(g, MISTAKES[target]))
+    patient = np.repeat(np.arange(patients), g.integers(10, 60, patients))
+    target = pick(g, g.dirichlet(CLASSES, patients)[patient])
+    pred = np.where(g.random(len(patient)) < g.beta(*SKILL, patients)[patient], target, pick(g, MISTAKES[target]))
     return pd.DataFrame({"patient": patient, "row": np.arange(len(patient)), "target": target, "pred": pred})
 
 

@@ -13,13 +13,14 @@ CASES = {
 }
 
 
-def draw(seed: int, classes: tuple[int, ...], n: int = 200, ties: bool = True) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def draw(seed: int, classes: tuple[int, ...], n: int = 200) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Targets of some classes (some unknown), predictions of any class (some abstain), probabilities with ties."""
     g = np.random.default_rng(seed)
     target = g.choice(classes, n)
     probs = g.dirichlet(np.ones(4), n) + 0.5 * np.eye(4)[target]
-    probs = np.round(probs / probs.sum(axis=1, keepdims=True), 1 if ties else 12).astype(np.float32)
+    probs = np.round(probs / probs.sum(axis=1, keepdims=True), 1).astype(np.float32)
     pred = np.where(g.random(n) < 0.15, -1, probs.argmax(axis=1))
+    pred[pred == 2] = 2 if seed % 2 else 3  # half of the tables have a class that is never predicted
     return np.where(g.random(n) < 0.1, -1, target), pred, probs
 
 

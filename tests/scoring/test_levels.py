@@ -94,6 +94,11 @@ def test_several_clips_of_a_zone_are_its_worst_clip_or_pooled_by_name():
     assert pooled.to_numpy().tolist() == [[0, 1, 7]]
 
 
+def test_a_clip_without_a_label_takes_no_part_in_a_zone_that_has_one():
+    frames = table([{"clip": "a", "row": 0, "pred": 1, "target": 1}, {"clip": "b", "row": 1, "pred": 3, "target": -1}])
+    assert aggregate(frames, "zone")[["pred", "target"]].to_numpy().tolist() == [[1, 1]]
+
+
 def zones(scores: dict[str, tuple[int, int]], **common) -> pd.DataFrame:
     rows = [{"zone": z, "clip": f"{z}", "row": n, "pred": p, "target": t, "frame": -1} for n, (z, (p, t)) in enumerate(scores.items())]
     return table(rows, **common)

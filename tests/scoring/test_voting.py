@@ -39,9 +39,10 @@ def test_three_networks_vote_like_the_reference_in_all_8000_cases(undecided, dty
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_exactly_80_percent_does_not_exceed_80_percent(dtype):
+@pytest.mark.parametrize("eighty", [0.8, np.float64(0.8), np.float32(0.8)], ids=["Python", "float64", "float32"])
+def test_exactly_80_percent_does_not_exceed_80_percent(dtype, eighty):
     probs = np.array([probabilities(0, 0.8), probabilities(1, 0.5), probabilities(2, 0.5)], dtype=dtype)[:, None]
-    assert vote(probs).tolist() == [-1]
+    assert vote(probs, eighty).tolist() == [-1]
     assert vote(probs, threshold=0.79).tolist() == [0]
 
 
@@ -52,6 +53,10 @@ def test_of_five_networks_the_single_most_frequent_label_wins_and_a_tie_goes_to_
         confidences = [0.9, 0.6, 0.6, 0.6, 0.6]
         probs = np.array([probabilities(la, c) for la, c in zip(labels, confidences, strict=True)])[:, None]
         assert vote(probs)[0] == (labels[0] if tied else first), labels
+
+
+def test_one_network_alone_is_no_majority():
+    assert vote(np.array([[probabilities(2, 0.7), probabilities(2, 0.9)]])).tolist() == [-1, 2]
 
 
 def test_the_order_of_the_networks_changes_nothing():
