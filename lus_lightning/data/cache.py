@@ -95,7 +95,7 @@ def _made(path: Path, kind: str, size: int | None) -> np.ndarray:
 
 
 def _write(file: Path, frames: np.ndarray) -> None:
-    pixels = memoryview(np.ascontiguousarray(frames)).cast("B")
+    pixels = np.ascontiguousarray(frames).reshape(-1).data
     header = _HEADER.pack(_MAGIC, *frames.shape, zlib.crc32(pixels))
     write_whole(file, [header.ljust(_HEADER_BYTES, b"\0"), pixels])
 
@@ -111,7 +111,7 @@ def _sound(file: Path) -> np.ndarray | None:
         frames = np.memmap(file, np.uint8, "r", _HEADER_BYTES, tuple(shape)).view(np.ndarray)
     except (OSError, struct.error, ValueError):
         return None
-    return frames if zlib.crc32(frames.reshape(-1)) == checksum else None
+    return frames if zlib.crc32(frames.reshape(-1).data) == checksum else None
 
 
 def _fill(path: Path, size: int | None, cache_dir: Path) -> None:

@@ -60,7 +60,9 @@ def write_whole(path: Path, chunks: Iterable[bytes | memoryview]) -> None:
         finally:
             fresh.unlink(missing_ok=True)
     except OSError as error:
-        raise UserError(f"{path.parent} cannot be written ({error.strerror}); free space, or name another folder (cache: $LUS_CACHE)") from None
+        raise UserError(
+            f"{path.parent} cannot be written ({error.strerror}); free space, or name another folder (cache: $LUS_CACHE)"
+        ) from None
 
 
 def _hash(file: Path) -> str:

@@ -56,12 +56,18 @@ def build_index(root: str | Path, adapter: str | None = None, strict: bool = Fal
     folder = local_root(root, cache)
     raw, absent = choose(folder, adapter).read(folder)
     listed = check_index(raw, str(folder / raw.attrs.get("source", "")))
-    found = in_processes(partial(probe, cache_dir=cache), [_files(folder, row) for row in listed.to_dict("records")], cpu_count(), "reading clips")
+    found = in_processes(
+        partial(probe, cache_dir=cache), [_files(folder, row) for row in listed.to_dict("records")], cpu_count(), "reading clips"
+    )
     usable = [not isinstance(result, UserError) for result in found]
-    bad = pd.DataFrame({"path": listed["path"], "reason": [str(r).removeprefix(f"{folder / p}: ") for r, p in zip(found, listed["path"], strict=True)]})
+    bad = pd.DataFrame(
+        {"path": listed["path"], "reason": [str(r).removeprefix(f"{folder / p}: ") for r, p in zip(found, listed["path"], strict=True)]}
+    )
     left_out = pd.concat([bad[[not u for u in usable]], absent], ignore_index=True)
     if strict and len(left_out):
-        raise UserError(f"{root}: {len(left_out)} left out, such as {left_out['path'][0]}: {left_out['reason'][0]}; mend them, or do without --strict")
+        raise UserError(
+            f"{root}: {len(left_out)} left out, such as {left_out['path'][0]}: {left_out['reason'][0]}; mend them, or do without --strict"
+        )
     if not any(usable):
         raise UserError(f"{root}: none of its {len(listed)} clips can be used; the first, {left_out['path'][0]}: {left_out['reason'][0]}")
     facts = pd.DataFrame([asdict(result) for result in found if not isinstance(result, UserError)])
@@ -89,12 +95,11 @@ def index_command(root: str, out: str | None = None, adapter: str | None = None,
     if out and "://" not in root and target.resolve().is_relative_to(Path(root).resolve()):
         raise UserError(f"{target} lies in the data folder, which is never written to; give --out another place")
     write_whole(target, [index.table.to_csv(index=False).encode()])
-    console = Console(soft_wrap=True)
+    console = Console(soft_wrap=True, markup=False, highlight=False)
     console.print(_summary(index))
     for reason, paths in index.left_out.groupby("reason", sort=False)["path"]:
-        names = ", ".join(paths.head(5)) + (f" and {len(paths) - 5} more" if len(paths) > 5 else "")
-        console.print(f"left out, {len(paths)}: {reason}\n    {names}", markup=False, highlight=False)
-    console.print(f"{len(index.left_out)} left out; the index is in {target}", markup=False, highlight=False)
+        console.print(f"left out, {len(paths)}: {reason}\n    {', '.join(paths)}")
+    console.print(f"{len(index.left_out)} left out; the index is in {target}")
 
 
 def _files(folder: Path, row: dict[Any, Any]) -> Files:
@@ -104,14 +109,20 @@ def _files(folder: Path, row: dict[Any, Any]) -> Files:
 def _summary(index: Index) -> Table:
     table = index.table
     summary = Table("what", "how many", title=f"{index.name} ({index.fingerprint})")
-    rows = {"patients": table["patient"].nunique(), "exams": table["exam"].nunique(), "clips": len(table), "frames": int(table["frames"].sum())}
+    rows = {
+        "patients": table["patient"].nunique(),
+        "exams": table["exam"].nunique(),
+        "clips": len(table),
+        "frames": int(table["frames"].sum()),
+    }
     rows |= {"frames before the first picture": int(table["first_frame"].sum()), "clips with masks": int(table["mask"].notna().sum())}
     rows |= {"clips with frame labels": int(table["frame_labels"].notna().sum())}
     for name, number in rows.items():
         summary.add_row(name, str(number))
     for column in (*LABELS, "standard", "diagnosis", "protocol", "probe"):
-        counts = table[column].value_counts(dropna=False).sort_index()
-        if table[column].notna().any():
-            shown = "  ".join(f"{'missing' if pd.isna(value) else value}: {count}" for value, count in counts.items())
-            summary.add_row(f"clips by {column}", shown)
+        counts = table[column].value_counts().sort_index()
+        if len(counts):
+            missing = int(table[column].isna().sum())
+            shown = [f"{value}: {count}" for value, count in counts.items()] + ([f"missing: {missing}"] if missing else [])
+            summary.add_row(f"clips by {column}", "  ".join(shown))
     return summary

@@ -37,7 +37,9 @@ def in_processes(function: Callable[[Any], Any], items: Sequence[Any], workers: 
             for future in as_completed(places):
                 results[places[future]] = _advanced(future.result(), progress, task)
         except BrokenProcessPool:
-            raise UserError(f"a process died during '{label}', perhaps for want of memory; use fewer workers, or find the clip that kills it") from None
+            raise UserError(
+                f"a process died during '{label}', perhaps for want of memory; use fewer workers, or find the clip that kills it"
+            ) from None
         finally:
             pool.shutdown(cancel_futures=True)
     return results

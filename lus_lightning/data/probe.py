@@ -73,8 +73,8 @@ def read_frame_labels(path: Path, n_frames: int) -> pd.DataFrame:
         raise UserError(f"{path}: the frame labels cannot be read ({error}); they need a CSV file with frame,score") from None
     if missing := {"frame", "score"} - set(labels):
         raise UserError(f"{path}: the frame labels lack the column(s) {', '.join(sorted(missing))}; they need frame,score")
-    scores = [c for c in labels if c == "score" or c.startswith("rater_")]
-    wrong = {"frame": ~labels["frame"].isin(range(n_frames)) | labels["frame"].duplicated()}
+    scores = [c for c in labels.columns.astype(str) if c == "score" or c.startswith("rater_")]
+    wrong: dict[str, pd.Series] = {"frame": ~labels["frame"].isin(range(n_frames)) | labels["frame"].duplicated()}
     wrong |= {c: labels[c].notna() & ~labels[c].isin(SCORES) for c in scores}
     rules = dict.fromkeys(scores, "a score is 0, 1, 2 or 3, or empty")
     rules["frame"] = f"the clip has frames 0 to {n_frames - 1}, each named at most once"
@@ -92,7 +92,10 @@ def _look(files: Files, content: str) -> Facts:
         raise UserError(f"{files.clip}: every frame is black; export the clip again, or take its row out of the table")
     if files.mask is not None and (shape := read_mask(files.mask).shape) != clip.frames.shape:
         size, mask_size = (f"{t} frames of {w} x {h}" for t, h, w in (clip.frames.shape, shape))
-        raise UserError(f"{files.mask}: the mask has {mask_size} pixels, its clip {size}; write it again at the clip's size, or empty the column `mask`")
+        raise UserError(
+            f"{files.mask}: the mask has {mask_size} pixels, its clip {size}; write it again at the clip's size, or empty the column `mask`"
+        )
     if files.frame_labels is not None:
         read_frame_labels(files.frame_labels, len(clip.frames))
-    return Facts(*clip.frames.shape, clip.fps, first, content)
+    frames, height, width = clip.frames.shape
+    return Facts(frames, height, width, clip.fps, first, content)

@@ -25,23 +25,23 @@ _PLACE: Final = "must be relative to the data folder, written with /"
 def check_index(table: pd.DataFrame, source: str = "the sample index") -> pd.DataFrame:
     """A checked copy: all columns there and of one type, names stripped and in one Unicode form, strange columns gone.
 
-    Names and files are str or None, scores, signs and raters Int64, measures float (missing: NaN); `exam` defaults to the patient. Rows are told
-    as data rows, from 1.
+    Names and files are str or None, scores, signs and raters Int64, measures float (missing: NaN); `exam` defaults to the patient. Messages
+    count data rows from 1.
 
     Args:
         table: at least `clip`, `path` and `patient`, as strings or typed.
         source: the file to name in messages.
 
     Raises:
-        UserError: a needed column or value is missing, a value is outside its range, a clip or exam name is not unique, zones do not belong to
-            their protocol, or two scoring standards are mixed.
+        UserError: a needed column or value is missing, a value is outside its range, a clip or exam name is not unique, zones do not
+            belong to their protocol, or two scoring standards are mixed.
     """
     need_columns(table, {"clip", "path", "patient"}, source)
     if table.empty:
         raise UserError(f"{source}: has no rows; give one row per clip")
-    extra = sorted(c for c in table if c.startswith(("rater_", "truth_")))
+    extra = sorted(c for c in map(str, table.columns) if c.startswith(("rater_", "truth_")))
     checked = table.reset_index(drop=True).reindex(columns=[*COLUMNS, *extra])
-    for column in checked:
+    for column in [*COLUMNS, *extra]:
         if column in NAMES or column in FILES:
             checked[column] = _strings(checked[column], tidy=column in NAMES)
         elif not column.startswith("truth_"):
@@ -50,7 +50,7 @@ def check_index(table: pd.DataFrame, source: str = "the sample index") -> pd.Dat
             checked[column] = pd.to_numeric(checked[column], errors="coerce")
     checked["exam"] = checked["exam"].where(checked["exam"].notna(), checked["patient"])
     _validate(checked, source)
-    whole = [c for c in checked if c in LABELS or c.startswith("rater_") or c == "truth_score"]
+    whole = [c for c in [*COLUMNS, *extra] if c in LABELS or c.startswith("rater_") or c == "truth_score"]
     return checked.astype(dict.fromkeys(whole, "Int64"))
 
 
@@ -110,10 +110,13 @@ def _validate(table: pd.DataFrame, source: str) -> None:
 def _validate_across(table: pd.DataFrame, source: str) -> None:
     """Rules between columns and between rows."""
     scored = table["score"].notna() | table["frame_labels"].notna()
-    known = [(zone is None or protocol is None or zone in ZONES[protocol]) for zone, protocol in zip(table["zone"], table["protocol"], strict=True)]
+    known = [
+        (zone is None or protocol is None or zone in ZONES[protocol])
+        for zone, protocol in zip(table["zone"], table["protocol"], strict=True)
+    ]
     owners = table.groupby("exam")["patient"].transform("nunique")
     rules = (
-        ("standard", scored & table["standard"].isna(), f"a score needs its standard; write {', '.join(STANDARDS[:-1])} or {STANDARDS[-1]}"),
+        ("standard", scored & table["standard"].isna(), f"a score needs its standard; write one of {', '.join(STANDARDS)}"),
         ("standard", ~table["standard"].isin([None, *table["standard"].dropna()[:1]]), "rows above have another standard, and 0-3 means"
          " something else in each; make one table of each"),
         ("zone", ~pd.Series(known), "its protocol has no such zone; correct it, or leave the protocol empty"),

@@ -23,8 +23,8 @@ def split_patients(
     """Divide patients into test, validation and training, and the training patients into folds.
 
     Parts hold a fixed number of units (the share, rounded, at least one; folds differ by at most one unit) and are made alike in the units'
-    worst score (or diagnosis) and in clips per score: dealt at random within strata, then exchanged while that brings the parts closer. Tables
-    without scores use the set of signs instead. The order of the rows has no influence.
+    worst score (or diagnosis) and in clips per score: dealt at random within strata, then exchanged while that brings the parts closer.
+    Tables without scores use the set of signs instead. The order of the rows has no influence.
 
     Args:
         table: `clip`, `patient`, `score`, `diagnosis`, signs; one row per clip, or per frame (with `frame`) for unit `frame`.
@@ -35,8 +35,8 @@ def split_patients(
         test_patients: always in the test part.
 
     Returns:
-        `clip`, (`frame`), `patient`, `unit` (its name), `split` ("train", "val", "test"), `fold` (0 to folds - 1 in train, else -1), one row
-        per row of the table and in its order.
+        `clip`, (`frame`), `patient`, `unit` (its name), `split` ("train", "val", "test"), `fold` (0 to folds - 1 in train, else -1), one
+        row per row of the table and in its order.
 
     Raises:
         UserError: an unknown choice or test patient, too few units, or a part without one of the classes (scores, diagnoses or signs).
@@ -71,11 +71,15 @@ def split_patients(
 
 def _check(table: pd.DataFrame, test_share: float, val_share: float, unit: str, stratify: str, test_patients: Sequence[str]) -> None:
     if unit not in UNITS or stratify not in STRATA:
-        raise UserError(f"a split has a unit of {', '.join(UNITS)} and is stratified by {' or '.join(STRATA)}, not {unit!r} by {stratify!r}")
-    if not (0 <= test_share and 0 <= val_share and test_share + val_share < 1):
+        raise UserError(
+            f"a split has a unit of {', '.join(UNITS)} and is stratified by {' or '.join(STRATA)}, not {unit!r} by {stratify!r}"
+        )
+    if min(test_share, val_share) < 0 or test_share + val_share >= 1:
         raise UserError(f"the test share {test_share:g} and the validation share {val_share:g} must be 0 or more, and less than 1 together")
     if unknown := sorted(set(test_patients) - set(table["patient"])):
-        raise UserError(f"no patient is called {', '.join(map(repr, unknown))}; test patients are named as in the index, such as {table['patient'].min()!r}")
+        raise UserError(
+            f"no patient is called {', '.join(map(repr, unknown))}; name them as in the index, such as {table['patient'].min()!r}"
+        )
 
 
 def _held(share: float, units: int) -> int:
@@ -86,7 +90,7 @@ def _features(table: pd.DataFrame, names: pd.Series, stratify: str) -> pd.DataFr
     """Per unit (sorted by name), what the parts should be alike in: clips, clips per class, and the stratum as 0 or 1."""
     labels = _labels(table, stratify)
     units = labels.groupby(names.to_numpy()).sum().sort_index()
-    kind = next((c.split()[0] for c in units), "none")
+    kind = next((str(c).split()[0] for c in units), "none")
     present = units.filter(regex=f"^{kind} ") > 0
     strata = [list(units.columns[: present.shape[1]][row]) for row in present.to_numpy()]
     # Of several scores the worst names the stratum; of several diagnoses or signs, all of them.
@@ -99,7 +103,9 @@ def _labels(table: pd.DataFrame, stratify: str) -> pd.DataFrame:
     found = []
     if stratify == "diagnosis":
         if table["diagnosis"].isna().any():
-            raise UserError(f"patient {table.loc[table['diagnosis'].isna(), 'patient'].iloc[0]!r} has no diagnosis; fill it in, or stratify by score")
+            raise UserError(
+                f"patient {table.loc[table['diagnosis'].isna(), 'patient'].iloc[0]!r} has no diagnosis; fill it in, or stratify by score"
+            )
         found.append(pd.get_dummies(table["diagnosis"].astype(str), prefix="diagnosis", prefix_sep=" ", dtype=int))
     if table["score"].notna().any():
         found.append(pd.get_dummies(table["score"].astype("Int64"), prefix="score", prefix_sep=" ", dtype=int))
@@ -117,7 +123,7 @@ def _deal(features: pd.DataFrame, sizes: list[int], rng: np.random.Generator, fi
         fixed[0] = first.sum(axis=0)
     totals = values.sum(axis=0) + fixed.sum(axis=0)
     values, fixed = (v[:, totals > 0] / totals[totals > 0] for v in (values, fixed))
-    classes = np.array([c.split()[0] in ("score", "diagnosis", "sign") for c in features.columns])[totals > 0]
+    classes = np.array([c.split()[0] in ("score", "diagnosis", "sign") for c in features.columns.astype(str)])[totals > 0]
     shares = np.array(sizes, float)
     shares[0] += 0 if first is None else len(first)
     want = np.where(np.array(sizes)[:, None] > 0, shares[:, None] / shares.sum(), fixed)
@@ -151,7 +157,7 @@ def _deal(features: pd.DataFrame, sizes: list[int], rng: np.random.Generator, fi
 
 
 def _check_classes(features: pd.DataFrame, part: np.ndarray, fold: np.ndarray) -> None:
-    classes = [c for c in features if c.split()[0] in ("score", "diagnosis", "sign")]
+    classes = [c for c in features.columns.astype(str) if c.split()[0] in ("score", "diagnosis", "sign")]
     places = {"test part": part == 0, "validation part": part == 1, "training part": part == 2}
     places |= {f"fold {i}": fold == i for i in range(fold.max() + 1)}
     for place, inside in places.items():

@@ -17,7 +17,9 @@ def read_strings(path: Path) -> pd.DataFrame:
         with path.open(encoding="utf-8-sig") as file:
             header = file.readline()
         separator = max(",;\t", key=header.count)
-        table = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, na_values=[""], encoding="utf-8-sig", skipinitialspace=True)
+        table = pd.read_csv(
+            path, sep=separator, dtype=str, keep_default_na=False, na_values=[""], encoding="utf-8-sig", skipinitialspace=True
+        )
     except UnicodeDecodeError:
         raise UserError(f"{path}: is not UTF-8; save the table as UTF-8") from None
     except (OSError, ValueError) as error:

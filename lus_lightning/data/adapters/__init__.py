@@ -1,8 +1,8 @@
 """Known layouts of data folders, one module each.
 
-An adapter is a module with `matches(root) -> bool`, which looks at names only, and `read(root) -> (table, left_out)`: the sample index as far
-as the layout tells (see `lus_lightning.data.index`), and what of it is left out (`path`, `reason`). `table.attrs["source"]` names the file that
-a mistake is to be looked for in. A new layout is a new file here and a line in `ADAPTERS`.
+An adapter is a module with `matches(root) -> bool`, which looks at names only, and `read(root) -> (table, left_out)`: the sample index
+as far as the layout tells (see `lus_lightning.data.schema`), and what of it is left out (`path`, `reason`). `table.attrs["source"]` names
+the file that a mistake is to be looked for in. A new layout is a new file here and a line in `ADAPTERS`.
 """
 
 from pathlib import Path
@@ -35,4 +35,6 @@ def choose(root: Path, name: str | None) -> ModuleType:
     for adapter in ADAPTERS.values():
         if adapter.matches(root):
             return adapter
-    raise UserError(f"{root} has no layout that is known ({', '.join(ADAPTERS)}); write an index.csv there with at least the columns clip, path, patient")
+    raise UserError(
+        f"{root} has no layout that is known ({', '.join(ADAPTERS)}); write an index.csv there with the columns clip, path, patient"
+    )

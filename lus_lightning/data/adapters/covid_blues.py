@@ -49,6 +49,11 @@ def read(root: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     table = table.assign(probe="convex", scanner="Philips Lumify", site="Maastricht")
     table.attrs["source"] = "severity.csv"
 
-    absent = left_out_table([f"lus_videos/{n}" for n in labels.index if n not in videos], "listed in severity.csv, but the file is not here")
-    strange = left_out_table([f"lus_videos/{videos[n].name}" for n in videos if n not in names], "not named patient_<number>_<L1..R3>, so whose it is is not known")
+    absent = left_out_table(
+        [f"lus_videos/{n}" for n in labels.index if n not in videos], "listed in severity.csv, but the file is not here"
+    )
+    strange = left_out_table(
+        [f"lus_videos/{videos[n].name}" for n in videos if n not in names],
+        "not named patient_<number>_<L1..R3>, so whose it is is not known",
+    )
     return table, pd.concat([absent, strange], ignore_index=True)

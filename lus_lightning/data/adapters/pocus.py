@@ -1,8 +1,8 @@
 """The public POCUS collection, upstream's layout with a table of cases (Born et al., Applied Sciences 11(2):672, 2021).
 
 `pocus_{videos,images}/{convex,linear}/...`, upstream's `dataset_metadata.csv` (one row per file, found by its name without suffix) and
-`files.csv` (`file`, `patient_or_case_id`, `modality`): the cases of the latter are the patients, because upstream's own patient column links
-unrelated cases and parts related ones.
+`files.csv` (`file`, `patient_or_case_id`, `modality`): the cases of the latter are the patients, because upstream's own patient column
+links unrelated cases and parts related ones.
 
 Upstream's zeros are unreliable: a row whose sign columns are all zero counts as missing unless its column `Healthy` is 1. A diagnosis
 belongs to a patient: one clip labelled with a disease outweighs the patient's other clips labelled `regular`.
@@ -19,7 +19,12 @@ from lus_lightning.data.tables import left_out_table, need_columns, read_strings
 
 _SIGNS: Final = {"a_lines": "A-lines", "b_lines": "B-lines", "effusion": "Effusion", "consolidation": "Consolidations"}
 _LOOKED_AT: Final = (*_SIGNS.values(), "Pleural line irregularities", "Air bronchogram")
-_DIAGNOSES: Final = {"covid-19": "COVID", "regular": "healthy", "bacterial pneumonia": "bacterial pneumonia", "viral pneumonia": "viral pneumonia"}
+_DIAGNOSES: Final = {
+    "covid-19": "COVID",
+    "regular": "healthy",
+    "bacterial pneumonia": "bacterial pneumonia",
+    "viral pneumonia": "viral pneumonia",
+}
 _SUFFIXES: Final = VIDEO_SUFFIXES | IMAGE_SUFFIXES
 
 

@@ -1,8 +1,8 @@
 """The San Matteo layout (Corso, video net, section on data): folders `patient/exam/area/` of JPEG frames, and `Annotations.txt`.
 
 How Annotations.txt was written is not published. This is our definition, and the simulator writes it: a table with a header line,
-`patient,exam,area,score`, separated by commas or tabs, one line per area; an empty score is an area that nobody scored. Scores are after Soldati
-et al. 2020. Areas that are numbers 1-14 are the zones of the 14-zone protocol.
+`patient,exam,area,score`, separated by commas or tabs, one line per area; an empty score is an area that nobody scored. Scores are after
+Soldati et al. 2020. Areas that are numbers 1-14 are the zones of the 14-zone protocol.
 """
 
 from pathlib import Path
@@ -34,16 +34,23 @@ def read(root: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     need_columns(notes, {*_KEY, "score"}, root / _NOTES)
     if (twice := notes.duplicated(_KEY)).any():
         row = int(twice.to_numpy().argmax())
-        raise UserError(f"{root / _NOTES}, row {row + 1}: {'/'.join(notes.loc[row, _KEY])} has a second score; keep one")
+        raise UserError(f"{root / _NOTES}, row {row + 1}: {'/'.join(notes[_KEY].to_numpy()[row])} has a second score; keep one")
     scores = notes.set_index(_KEY)["score"].to_dict()
     here = [p.relative_to(root).parts for p in sorted(root.glob("*/*/*/")) if p.is_dir() and still_files(p)]
     rows = [
-        {"clip": "_".join(key), "path": "/".join(key), "patient": key[0], "exam": "/".join(key[:2]), "zone": key[2], "score": scores.get(key)}
+        {
+            "clip": "_".join(key),
+            "path": "/".join(key),
+            "patient": key[0],
+            "exam": "/".join(key[:2]),
+            "zone": key[2],
+            "score": scores.get(key),
+        }
         for key in here
     ]
     table = pd.DataFrame(rows, columns=["clip", "path", "patient", "exam", "zone", "score"], dtype=object)
     table["standard"] = "soldati"
     table["protocol"] = "14" if len(table) and set(table["zone"]) <= set(ZONES["14"]) else None
     table.attrs["source"] = _NOTES
-    absent = ["/".join(key) for key in scores if key not in set(here)]
+    absent = ["/".join(key) for key in notes[_KEY].itertuples(index=False, name=None) if key not in set(here)]
     return table, left_out_table(absent, f"listed in {_NOTES}, but has no frames here")
