@@ -28,7 +28,7 @@ def _highest(there: np.ndarray) -> np.ndarray:
 RULES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "majority": lambda votes, _: np.where(votes.any(axis=1), _most_severe_argmax(votes), -1),  # Raillard et al., Fig. 4
     "worst": lambda votes, _: _highest(votes > 0),
-    "one_percent": lambda votes, frames: _highest((100 * votes >= frames[:, None]) & (votes > 0)),  # Muñoz et al., section 2.4
+    "one_percent": lambda votes, frames: _highest((100 * votes >= frames[:, None]) & (votes > 0)),  # Muñoz et al., "Evaluation Metrics"
 }
 RULE_NAMES = ("mean", *RULES)
 
