@@ -2,13 +2,26 @@
 VENV ?= .venv
 PYTHON ?= python3
 PY := $(VENV)/bin/python
-export WANDB_SILENT ?= true
+LUS := $(PY) -m lus_lightning
+
+# What reproduce-, quick-, report- and sweep- targets take:
+DATA ?=
+TEST_DATA ?=
+RUN ?=
+RECIPE ?= auto
+ARGS ?=
+LOCAL ?=
+REPRODUCE = $(LUS) reproduce $(if $(DATA),--data '$(DATA)') $(if $(TEST_DATA),--test_data '$(TEST_DATA)') $(if $(RUN),--run '$(RUN)') $(if $(ARGS),--args '$(ARGS)')
 
 .DEFAULT_GOAL := help
-.PHONY: help install test test-slow check
+.PHONY: help install test test-slow check bench
+.SECONDARY:
 
 help:  ## list the targets
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z%-]+):[^#]*## (.*)/  \1|\2/' | column -t -s '|'
+	@echo
+	@echo '  variables: DATA=folder or URL of clips (none: simulated)   TEST_DATA=another folder to test on   RUN=name of the run folder'
+	@echo '             RECIPE=paper|quick (default: paper on a GPU, else quick)   ARGS="further options of fit"   LOCAL=1 (sweeps)'
 
 install: $(VENV)/.installed  ## make .venv with the tested versions
 
@@ -16,6 +29,18 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(PY) || $(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
+
+reproduce-%: install  ## fit, test and report a paper's recipe: reproduce-xing
+	$(REPRODUCE) $* --size $(RECIPE)
+
+quick-%: install  ## the same with the quick recipe, for two CPU cores
+	$(REPRODUCE) $* --size quick
+
+report-%: install  ## write a run's report again: report-xing reads runs/xing
+	$(LUS) report 'runs/$(or $(RUN),$*)'
+
+sweep-%: install  ## a W&B sweep, or with LOCAL=1 the same file here: sweep-xing
+	$(LUS) sweep experiments/sweeps/$*.yaml $(if $(LOCAL),--local true) $(if $(DATA),--root '$(DATA)') $(if $(RUN),--run 'runs/$(RUN)') $(if $(ARGS),--args '$(ARGS)')
 
 test: install  ## the tests (under 10 minutes on 2 cores)
 	$(PY) -m pytest
@@ -27,3 +52,6 @@ check: install  ## lint, types, tests
 	$(PY) -m ruff check .
 	$(PY) -m mypy
 	$(PY) -m pytest
+
+bench: install  ## speed, each measure beside a peer or a limit
+	for script in benchmarks/*.py; do $(PY) $$script $(DATA); done

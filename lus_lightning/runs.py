@@ -5,14 +5,14 @@ from pathlib import Path
 from typing import Any
 
 
-def archive(folder: Path) -> Path | None:
-    """Move a run folder to `<folder>.<n>`, n the first free number; none if there is no run in it."""
+def make_way(folder: Path) -> None:
+    """Move a run folder that holds a run to `<folder>.<n>`, n the first free number, and say so."""
     if not (folder / "config.yaml").is_file():
-        return None
+        return
     n = 1
     while (free := folder.with_name(f"{folder.name}.{n}")).exists():
         n += 1
-    return folder.rename(free)
+    print(f"{folder} held another run, which is now {folder.rename(free)}")
 
 
 def record(folder: Path) -> dict[str, Any]:
@@ -38,9 +38,9 @@ def flat(tree: Any, prefix: str = "") -> dict[str, Any]:
 
 # Where a run happens and what it is fed, not what it does: no change to the recipe.
 _SURROUNDINGS = (
-    "trainer.default_root_dir", "trainer.logger", "trainer.accelerator", "trainer.devices", "trainer.enable_progress_bar", "data.init_args.root",
-    "data.init_args.test_root", "data.init_args.adapter", "data.init_args.cache_dir", "data.init_args.num_workers", "ckpt_path", "config", "checkpoint",
-    "trainer.log_every_n_steps",
+    "ckpt_path", "config", "checkpoint", "trainer.default_root_dir", "trainer.logger", "trainer.accelerator", "trainer.devices",
+    "trainer.enable_progress_bar", "trainer.log_every_n_steps", "data.init_args.root", "data.init_args.test_root", "data.init_args.adapter",
+    "data.init_args.cache_dir", "data.init_args.num_workers",
 )  # fmt: skip
 
 
@@ -49,3 +49,8 @@ def changes(recipe: dict[str, Any], config: dict[str, Any]) -> list[dict[str, An
     paper, here = flat(recipe), flat(config)
     keys = [k for k in paper | here if not k.startswith(_SURROUNDINGS) and paper.get(k) != here.get(k)]
     return [{"key": k, "paper": paper.get(k), "here": here.get(k)} for k in sorted(keys)]
+
+
+def is_dry(trainer: Any) -> bool:
+    """Whether a trainer runs with `fast_dev_run`, which leaves nothing in the run folder."""
+    return bool(trainer.fast_dev_run)

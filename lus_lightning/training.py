@@ -17,7 +17,7 @@ from lus_lightning.callbacks.record import RunRecord, SaveConfig
 from lus_lightning.data.datamodules import LungDataModule
 from lus_lightning.errors import UserError
 from lus_lightning.methods.base import LungModule
-from lus_lightning.runs import archive, changes, flat
+from lus_lightning.runs import changes, flat, make_way
 
 TRAINER_DEFAULTS = {
     "use_distributed_sampler": False,  # our samplers know their rank; the Trainer's would break the balance of folds
@@ -53,10 +53,11 @@ class LungCLI(LightningCLI):
         """Give the logger its place in the run folder, and an old run makes way."""
         config = self.config[self.subcommand]
         folder = Path(config.trainer.default_root_dir or "runs/run")
+        if "WANDB_SWEEP_ID" in os.environ:  # started by a W&B agent: each trial has a folder of its own
+            folder = folder / "trials" / os.environ["WANDB_RUN_ID"]
         config.trainer.default_root_dir = str(folder)
         if self.subcommand == "fit" and not config.ckpt_path and not config.trainer.fast_dev_run and _first_process():
-            if old := archive(folder):
-                print(f"{folder} held another run, which is now {old}")
+            make_way(folder)
         place_logger(config.trainer.logger, folder, str(self.subcommand))
 
     def _parse_ckpt_path(self) -> None:
@@ -71,7 +72,10 @@ class LungCLI(LightningCLI):
         differ = [k for k in given if k in saved and not k.startswith("_") and _plain(given[k]) != _plain(saved[k])]
         if differ:
             told = "; ".join(f"{k} is {saved[k]!r} there and {given[k]!r} here" for k in differ)
-            raise UserError(f"the checkpoint {path} was trained with other hyper-parameters: {told}; use --config {Path(path).parents[1] / 'config.yaml'}, or train anew without --ckpt_path")
+            raise UserError(
+                f"the checkpoint {path} was trained with other hyper-parameters: {told};"
+                f" use --config {Path(path).parents[1] / 'config.yaml'}, or train anew without --ckpt_path"
+            )
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """The trainer, with the callbacks that write the run folder."""
@@ -90,7 +94,10 @@ class LungCLI(LightningCLI):
     def _entries(self) -> dict[str, Any]:
         """What `run.json` says of how the run was asked for; the first --config is the recipe, what differs from it a change."""
         files = [str(f) for f in self.config[self.subcommand].get("config") or []]
-        entries: dict[str, Any] = {"command": "python -m lus_lightning " + " ".join(sys.argv[1:]), "seed": self.config[self.subcommand].seed_everything}
+        entries: dict[str, Any] = {
+            "command": "python -m lus_lightning " + " ".join(sys.argv[1:]),
+            "seed": self.config[self.subcommand].seed_everything,
+        }
         entries |= {"recipe": Path(files[0]).stem if files else "none", "overlays": [Path(f).stem for f in files[1:]], "changes": []}
         if files and self.subcommand == "fit":
             parser = self._parser(self.subcommand)
@@ -122,8 +129,6 @@ def wandb_account() -> bool:
     import wandb
 
     return bool(wandb.login(prompt=False))
-
-
 
 
 def _first_process() -> bool:

@@ -28,7 +28,15 @@ def pocus() -> Path:
     return _real("pocus")
 
 
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every test session keeps its frame cache to itself."""
-    monkeypatch.setenv("LUS_CACHE", str(tmp_path_factory.getbasetemp() / "lus-cache"))
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The tests keep their frame cache and simulated studies to themselves."""
+    os.environ["LUS_CACHE"] = str(tmp_path_factory.mktemp("lus-cache"))
+
+
+@pytest.fixture(scope="session")
+def tiny_study(_own_cache: None) -> Path:
+    """A folder of simulated clips of eight patients, made in seconds."""
+    from lus_lightning.simulator.studies import ensure_study
+
+    return ensure_study("tiny")

@@ -6,6 +6,8 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Checkpoint
 
+from lus_lightning.runs import is_dry
+
 
 class LastCheckpoint(Checkpoint):
     """Keeps `checkpoints/last.ckpt` in the run folder: every `every_n_steps` iterations and at the end of each epoch.
@@ -31,5 +33,5 @@ class LastCheckpoint(Checkpoint):
 
     @staticmethod
     def _save(trainer: pl.Trainer) -> None:
-        if not trainer.fast_dev_run:
+        if not is_dry(trainer):
             trainer.save_checkpoint(Path(trainer.default_root_dir) / "checkpoints" / "last.ckpt")

@@ -11,7 +11,7 @@ from pytorch_lightning.loggers import WandbLogger
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from lus_lightning.labels import SCORES
-from lus_lightning.methods.base import LungModule, Step
+from lus_lightning.methods.base import Step
 
 
 class LogPictures(pl.Callback):
@@ -33,7 +33,7 @@ class LogPictures(pl.Callback):
 
     on_test_epoch_start = on_validation_epoch_start
 
-    def on_validation_batch_end(self, trainer: pl.Trainer, pl_module: LungModule, outputs: Any, batch: Any,  # type: ignore[override]
+    def on_validation_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any,
                                 batch_idx: int, dataloader_idx: int = 0) -> None:  # fmt: skip
         """Count, and keep the batch's first frame now and then."""
         if not self._logs(trainer) or pl_module.headline not in outputs.probs:
@@ -77,7 +77,7 @@ def confusion_figure(counts: np.ndarray) -> Figure:
     figure, axes = plt.subplots(figsize=(3.2, 3))
     axes.imshow(counts / np.maximum(counts.sum(1, keepdims=True), 1), cmap="Blues", vmin=0, vmax=1)
     for (i, j), n in np.ndenumerate(counts):
-        axes.text(j, i, int(n), ha="center", va="center")
+        axes.text(j, i, str(int(n)), ha="center", va="center")
     axes.set(xlabel="predicted score", ylabel="score", xticks=range(len(counts)), yticks=range(len(counts)))
     figure.tight_layout()
     return figure

@@ -11,6 +11,8 @@ import torch
 
 from lus_lightning.data.datasets import SPLITS
 from lus_lightning.methods.base import Step
+from lus_lightning.runs import is_dry
+from lus_lightning.scoring.levels import aggregate, probabilities
 
 KEYS = ("row", "frame", "member", "split")
 
@@ -41,7 +43,7 @@ class PredictionWriter(pl.Callback):
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write what was kept."""
-        if trainer.fast_dev_run or trainer.sanity_checking:
+        if is_dry(trainer) or trainer.sanity_checking:
             return
         folder = Path(trainer.default_root_dir)
         table = _gathered(trainer, pd.concat(self._parts, ignore_index=True) if self._parts else None, folder)
@@ -96,7 +98,7 @@ def _named(table: pd.DataFrame, data: Any) -> pd.DataFrame:
     """Add clip, patient, exam, zone, protocol and standard, by `row`."""
     clips = data.sources.clips.reset_index(drop=True)
     names = clips.reindex(columns=["clip", "patient", "exam", "zone", "protocol", "standard"])
-    table = table.assign(split=np.array(SPLITS)[table["split"]])
+    table = table.assign(split=np.array(SPLITS)[table["split"]], sign=None)
     table = table.join(names, on="row")
     return table.sort_values(["split", "row", "frame", "member"], ignore_index=True)
 
@@ -110,16 +112,15 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
 
 def selection_table(oof: pd.DataFrame) -> pd.DataFrame:
     """Stage 1's verdict on each training image: the out-of-fold probability of its own label, and whether it is kept."""
-    classes = [c for c in oof if c.startswith("p_")]
-    own = oof[classes].to_numpy()[np.arange(len(oof)), oof["target"]]
+    own = probabilities(oof)[np.arange(len(oof)), oof["target"]]
     columns = ["row", "frame", "clip", "patient", "zone", "fold", "target"]
     return oof[columns].assign(p_own=own, pred=oof["pred"].to_numpy(), kept=(oof["pred"] == oof["target"]).to_numpy())
 
 
 def clip_table(table: pd.DataFrame) -> pd.DataFrame:
-    """One row per clip: the score of each member from its frames' mean probability, and that probability (its confidence)."""
-    classes = [c for c in table if c.startswith("p_")]
-    mean = table.groupby(["clip", "member"])[classes].mean()
-    scored = pd.DataFrame({"score": mean.to_numpy().argmax(1), "confidence": mean.max(axis=1)}, index=mean.index).unstack("member")
-    scored.columns = [f"{what}_{member}" for what, member in scored.columns]
-    return scored.reset_index()
+    """One row per clip: each member's score from its frames' mean probability, and its confidence, the mean probability of that score."""
+    clips = aggregate(table, "clip", "mean")
+    p = probabilities(clips)[np.arange(len(clips)), clips["pred"].clip(0)]
+    clips = clips.assign(score=clips["pred"], confidence=np.where(clips["pred"] >= 0, p, np.nan))
+    wide = clips.pivot(index=["clip", "n_frames"], columns="member", values=["score", "confidence"])
+    return wide.set_axis([f"{what}_{member}" for what, member in wide.columns], axis=1).reset_index()

@@ -9,7 +9,7 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.cli import SaveConfigCallback
 
-from lus_lightning.runs import write_record
+from lus_lightning.runs import is_dry, write_record
 
 
 class RunRecord(pl.Callback):
@@ -26,7 +26,7 @@ class RunRecord(pl.Callback):
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write what is known before training."""
         self._started = time.monotonic()
-        if not trainer.is_global_zero or trainer.fast_dev_run:
+        if not trainer.is_global_zero or is_dry(trainer):
             return
         folder, data = Path(trainer.default_root_dir), trainer.datamodule  # type: ignore[attr-defined]
         versions = {p: version(p) for p in ("torch", "pytorch-lightning", "timm", "lus-lightning")} | {"python": platform.python_version()}
@@ -41,7 +41,7 @@ class RunRecord(pl.Callback):
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Say how long it took and that it is whole."""
-        if trainer.is_global_zero and not trainer.fast_dev_run:
+        if trainer.is_global_zero and not is_dry(trainer):
             final = {k: float(v) for k, v in trainer.callback_metrics.items()}
             write_record(Path(trainer.default_root_dir), seconds=time.monotonic() - self._started, finished=True, final=final)
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytorch_lightning as pl
 import torch
-from torch.utils.data import DataLoader, Dataset, DistributedSampler
+from torch.utils.data import DataLoader, Dataset, DistributedSampler, Sampler
 
 from lus_lightning.data.cache import fill_cache
 from lus_lightning.data.datasets import ClipDataset, FrameDataset, pad_clips
@@ -98,7 +98,7 @@ class LungDataModule(pl.LightningDataModule):
         raters_agree: bool = False,
         balance: bool = False,
         choice: FrameChoice = FrameChoice(),  # noqa: B008
-        split: Split = Split(),  # noqa: B008
+        split: Split = Split(),
         augmentation: Augmentation = Augmentation(),  # noqa: B008
         num_workers: int = 2,
         cache_dir: str | None = None,
@@ -117,7 +117,9 @@ class LungDataModule(pl.LightningDataModule):
         self.setup("fit")
         failures = fill_cache([Path(p) for p in self.sources.clips["path"]], self.size, self.cache_dir, max(1, self.num_workers))
         if failures:
-            raise UserError(f"{len(failures)} file(s) cannot be decoded any more, such as {failures[0][0]}: {failures[0][1]}; run `index` on the folder")
+            raise UserError(
+                f"{len(failures)} file(s) cannot be decoded any more, such as {failures[0][0]}: {failures[0][1]}; run `index` on the folder"
+            )
 
     def setup(self, stage: str) -> None:
         """Read the roots, choose the samples and divide the patients."""
@@ -149,7 +151,9 @@ class LungDataModule(pl.LightningDataModule):
             recipe |= {"test_share": 0.0, "test_patients": ()}
         units = labelled[labelled["source"] == 0]
         if self.division.unit == "frame":
-            units = frames[frames["target"] >= 0].merge(units.drop(columns=["patient", "score"]), on="clip").assign(score=lambda t: t["target"])
+            units = (
+                frames[frames["target"] >= 0].merge(units.drop(columns=["patient", "score"]), on="clip").assign(score=lambda t: t["target"])
+            )
         split = split_patients(units, **recipe)
         other = labelled.loc[labelled["source"] == 1, ["clip", "patient"]]
         return pd.concat([split, other.assign(unit=self.division.unit, split="test", fold=-1)], ignore_index=True)
@@ -170,7 +174,9 @@ class LungDataModule(pl.LightningDataModule):
             UserError: nothing is labelled.
         """
         if self.split is None:
-            raise UserError(f"no clip in {self._root()} has a score; unlabelled clips can only be predicted: `python -m lus_lightning predict`")
+            raise UserError(
+                f"no clip in {self._root()} has a score; unlabelled clips can only be predicted: `python -m lus_lightning predict`"
+            )
         return self.samples[(self.samples["split"] == split) & (self.samples["target"] >= 0)].reset_index(drop=True)
 
     def train_dataloader(self) -> ResumableLoader:
@@ -181,7 +187,10 @@ class LungDataModule(pl.LightningDataModule):
         if plan.by_fold:
             k = self.division.folds
             if k < 2 or self.batch_size % (k - 1):
-                raise UserError(f"a batch of {self.batch_size} cannot hold equally many samples of each of {k - 1} folds; take folds and batch_size such that batch_size is a multiple of folds - 1")
+                raise UserError(
+                    f"a batch of {self.batch_size} cannot hold equally many samples of each of {k - 1} folds;"
+                    " take a batch_size that is a multiple of split.folds - 1"
+                )
             groups, per_group = [keep[train["fold"].to_numpy()[keep] == i] for i in range(k)], self.batch_size // (k - 1)
         rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         iterations = self.iterations or math.ceil(max(map(len, groups)) / per_group / world)
@@ -204,17 +213,23 @@ class LungDataModule(pl.LightningDataModule):
         return self._ordered(self.samples.assign(fold=-1), "predict")
 
     def _ordered(self, items: pd.DataFrame, split: str) -> DataLoader[Any]:
-        dataset, sampler = self.dataset(items, split), None
+        dataset = self.dataset(items, split)
+        sampler: Sampler[int] | None = None
         if self.trainer and self.trainer.world_size > 1:
             sampler = DistributedSampler(dataset, self.trainer.world_size, self.trainer.global_rank, shuffle=False)
         return DataLoader(dataset, batch_size=self.batch_size * 4, sampler=sampler, **self._loading())
 
     def _loading(self) -> dict[str, Any]:
         # A generator of its own: an iterator that draws its worker seeds from torch's would shift every later dropout.
-        return {"num_workers": self.num_workers, "collate_fn": type(self).collate, "pin_memory": torch.cuda.is_available(), "generator": torch.Generator()}
+        return {
+            "num_workers": self.num_workers,
+            "collate_fn": type(self).collate,
+            "pin_memory": torch.cuda.is_available(),
+            "generator": torch.Generator(),
+        }
 
     def _sampling(self) -> Sampling:
-        method = self.trainer.lightning_module if self.trainer else None
+        method: Any = self.trainer.lightning_module if self.trainer else None
         return method.sampling() if hasattr(method, "sampling") else Sampling()
 
 
@@ -241,7 +256,10 @@ class FrameMaskDataModule(FrameDataModule):
         clips = self.sources.clips.iloc[items["row"].unique()]
         without = clips if "mask" not in clips else clips[clips["mask"].isna()]
         if split == "train" and len(without):
-            raise UserError(f"clip {without['clip'].iloc[0]} has no mask ({len(without)} of {len(clips)} training clips lack one); name mask files in the column `mask`, or train on simulated clips and give these as test_root")
+            raise UserError(
+                f"clip {without['clip'].iloc[0]} has no mask ({len(without)} of {len(clips)} training clips lack one);"
+                " name mask files in the column `mask`, or train on simulated clips and give these as test_root"
+            )
         masks = None if len(without) else self._files("mask")
         return FrameDataset(items, self._files("path"), self.size, split, self.cache_dir, self.augmentation, masks, self.seed)
 

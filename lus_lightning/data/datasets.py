@@ -13,7 +13,7 @@ from lus_lightning.data.samplers import Draw
 from lus_lightning.data.transforms import Augmentation, Augmenter
 
 SPLITS = ("train", "val", "test", "oof", "predict")
-"""What a sample is used for; its place here is the sample's `split`. `oof`: training images, predicted by the member that did not see them."""
+"""What a sample is used for; its place here is the sample's `split`. `oof`: training images, predicted by whom did not see them."""
 
 
 class FrameDataset(Dataset[dict[str, torch.Tensor]]):
@@ -61,7 +61,7 @@ class FrameDataset(Dataset[dict[str, torch.Tensor]]):
 class ClipDataset(Dataset[dict[str, torch.Tensor]]):
     """Whole clips, of different lengths.
 
-    A sample: `frames` uint8 (T, 1, size, size); int64 scalars `length` (T), `target`, `item`, `row`, `frame` (always -1), `fold` and `split`.
+    A sample: `frames` uint8 (T, 1, size, size); int64 scalars `length` (T), `target`, `item`, `row`, `frame` (-1), `fold` and `split`.
 
     Args:
         clips: one row per clip: `row`, `target`, `fold` and `picks`, the frame numbers to take.

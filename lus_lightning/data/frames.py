@@ -38,7 +38,9 @@ def frame_table(clips: pd.DataFrame, choice: FrameChoice, raters_agree: bool = F
     Raises:
         UserError: a frame-label file is missing, lacks a column, or names a frame the clip does not have.
     """
-    scores = {n: clips[n].to_numpy(float, na_value=np.nan) if n in clips else np.full(len(clips), np.nan) for n in ("score", "rater_1", "rater_2")}
+    scores = {
+        n: clips[n].to_numpy(float, na_value=np.nan) if n in clips else np.full(len(clips), np.nan) for n in ("score", "rater_1", "rater_2")
+    }
     parts = []
     for row, clip in enumerate(clips.to_dict("records")):
         frames = choice.pick(int(clip["frames"]), int(clip["first_frame"]))
@@ -62,5 +64,7 @@ def _frame_labels(path: Path, n_frames: int) -> pd.DataFrame:
     if missing := {"frame", "score"} - set(labels):
         raise UserError(f"the frame labels {path} lack the column(s) {sorted(missing)}; they need frame,score")
     if len(bad := labels.loc[~labels["frame"].between(0, n_frames - 1), "frame"]):
-        raise UserError(f"the frame labels {path} name frame {bad.iloc[0]}, but the clip has frames 0 to {n_frames - 1}; frames count from 0")
+        raise UserError(
+            f"the frame labels {path} name frame {bad.iloc[0]}, but the clip has frames 0 to {n_frames - 1}; frames count from 0"
+        )
     return labels.set_index("frame")

@@ -33,7 +33,7 @@ class Sources:
         return card | ({"test_name": self.indices[1].name, "test_simulated": self.simulated[1]} if len(self.indices) == 2 else {})
 
     def truth(self) -> pd.DataFrame | None:
-        """The clean truth of simulated clips (clip, frame, truth_score; frame -1 is the clip), for evaluation alone; none for real clips."""
+        """The clean truth of simulated clips (clip, frame, truth_score; frame -1: the clip), for evaluation alone; none for real clips."""
         known = self._truth.dropna(subset=["truth_score"])
         if known.empty:
             return None
@@ -64,7 +64,12 @@ def read_sources(root: str | Path, test_root: str | Path | None, adapter: str | 
         tables.append(table)
     both = pd.concat(tables, ignore_index=True)
     if len(standards := both["standard"].dropna().unique()) > 1:
-        raise UserError(f"the clips are scored by different standards ({', '.join(standards)}); 0-3 means something else in each, so test within one standard")
-    truth = both[["clip", *(c for c in ("truth_score", "frame_labels") if c in both)]].reindex(columns=["clip", "truth_score", "frame_labels"])
+        raise UserError(
+            f"the clips are scored by different standards ({', '.join(standards)}), and 0-3 means something else in each;"
+            " test within one standard"
+        )
+    truth = both[["clip", *(c for c in ("truth_score", "frame_labels") if c in both)]].reindex(
+        columns=["clip", "truth_score", "frame_labels"]
+    )
     clips = both[[c for c in both if not c.startswith("truth_")]]
     return Sources(clips, indices, tuple((folder / "study.yaml").is_file() for folder in local), truth)

@@ -48,8 +48,13 @@ class LungModule(pl.LightningModule):
     def __init__(self, headline: str) -> None:
         super().__init__()
         self.headline = headline
+        self.trained = False
         n = len(SCORES)
-        watched = {"accuracy": MulticlassAccuracy(n, average="micro"), "f1": MulticlassF1Score(n), "qwk": MulticlassCohenKappa(n, weights="quadratic")}
+        watched = {
+            "accuracy": MulticlassAccuracy(n, average="micro"),
+            "f1": MulticlassF1Score(n),
+            "qwk": MulticlassCohenKappa(n, weights="quadratic"),
+        }
         self.val_metrics = MetricCollection({**watched}, prefix="val/")
         self.test_metrics = self.val_metrics.clone(prefix="test/")
 
@@ -64,16 +69,26 @@ class LungModule(pl.LightningModule):
         """What the coming epoch trains on."""
         return Sampling()
 
-    def setup(self, stage: str) -> None:
-        """Load initial weights where a fresh training starts.
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Remember that these weights were trained."""
+        self.trained = True
+
+    def on_fit_start(self) -> None:
+        """Load initial weights where a fresh training starts."""
+        if not self.trained:
+            self.load_initial_weights()
+        self.trained = True
+
+    def on_test_start(self) -> None:
+        """Refuse to run an untrained network.
 
         Raises:
-            UserError: test or predict without a checkpoint, which would run the untrained network.
+            UserError: no checkpoint was given.
         """
-        if stage == "fit" and self.trainer.ckpt_path is None:
-            self.load_initial_weights()
-        elif stage in ("test", "predict", "validate") and self.trainer.ckpt_path is None and not self.trainer.fast_dev_run:
-            raise UserError(f"{stage} needs a trained network: add --ckpt_path runs/<name>/checkpoints/last.ckpt")
+        if not self.trained:
+            raise UserError("this network is untrained: add --ckpt_path runs/<name>/checkpoints/last.ckpt")
+
+    on_predict_start = on_validation_start = on_test_start
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Grey levels become float32 in [0, 1] on the device: as uint8 they travelled in a quarter of the bytes."""
@@ -92,14 +107,14 @@ class LungModule(pl.LightningModule):
         self.log("train/loss", loss.detach() / len(out.losses), prog_bar=True, batch_size=len(out.target))
         return loss
 
-    def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Step:
+    def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Any:
         """Metrics of the validation patients; out-of-fold predictions go to whoever asked for them."""
         out = self.step(batch)
         if self.split_of(batch) == "val":
             self._watch(self.val_metrics, "val", out)
         return out
 
-    def test_step(self, batch: Batch, batch_idx: int) -> Step:
+    def test_step(self, batch: Batch, batch_idx: int) -> Any:
         """Predictions of the test patients; callbacks write them."""
         out = self.step(batch)
         self._watch(self.test_metrics, "test", out)

@@ -17,6 +17,7 @@ Differs from the paper:
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +28,7 @@ from lus_lightning.labels import SCORES
 from lus_lightning.methods.base import Batch, LungModule, Step, cross_entropy
 from lus_lightning.nets.backbones import ImageClassifier
 from lus_lightning.nets.folds import FoldMembers
+from lus_lightning.runs import is_dry
 from lus_lightning.scoring.voting import vote
 
 
@@ -81,7 +83,9 @@ class CascadedVotingClassifier(LungModule):
         kinds = (["selector"] if self.fold_networks else []) + list(self.voters)
         weights = self.hparams["weights"]
         if isinstance(weights, list) and len(weights) != len(kinds):
-            raise UserError(f"weights has {len(weights)} entries, but the networks are {kinds}; give one word for all, or one entry for each of them")
+            raise UserError(
+                f"weights has {len(weights)} entries, but the networks are {kinds}; give one word for all, or one entry for each of them"
+            )
         each = list(weights) if isinstance(weights, list) else [weights] * len(kinds)
         if self.fold_networks:
             each = [each[0]] * len(self.fold_networks.members) + each[1:]
@@ -109,7 +113,9 @@ class CascadedVotingClassifier(LungModule):
         target = torch.tensor(self.trainer.datamodule.part("train")["target"].to_numpy())  # type: ignore[attr-defined]
         kept = (self.selection.argmax(1) == target).nonzero(as_tuple=True)[0]
         if not len(kept):
-            raise UserError("stage 1 kept no image: none of its networks gives any label of the other folds; train it longer, or set `select: false`")
+            raise UserError(
+                "stage 1 kept no image: none of its networks gives any label of the other folds; train it longer, or set `select: false`"
+            )
         return kept
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -119,9 +125,14 @@ class CascadedVotingClassifier(LungModule):
 
     def on_fit_start(self) -> None:
         """Check that the trainer gives one epoch to each stage."""
+        super().on_fit_start()
         stages = 2 if self.hparams["select"] else 1
-        if self.trainer.max_epochs != stages and not self.trainer.fast_dev_run:
-            raise UserError(f"a stage is an epoch, so with select: {self.hparams['select']} set trainer.max_epochs to {stages}, not {self.trainer.max_epochs}; its length is data.init_args.iterations")
+        if self.trainer.max_epochs != stages and not is_dry(self.trainer):
+            raise UserError(
+                f"a stage is an epoch: with select: {self.hparams['select']} set trainer.max_epochs to {stages},"
+                f" not {self.trainer.max_epochs};"
+                " the length of a stage is data.init_args.iterations"
+            )
 
     def step(self, batch: Batch) -> Step:
         """In stage 1 the members on what they may see; else the networks and their vote, in test beside stage 1's members."""
@@ -159,7 +170,7 @@ class CascadedVotingClassifier(LungModule):
     def _loss(self, logits: Tensor, target: Tensor) -> Tensor:
         return cross_entropy(logits, target, self.hparams["loss_weights"])
 
-    def on_validation_batch_end(self, outputs: Step, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
+    def on_validation_batch_end(self, outputs: Any, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Keep the out-of-fold predictions of stage 1."""
         if self.split_of(batch) == "oof":
             self._out_of_fold.append((batch["item"], outputs.probs["stage1"]))
@@ -171,7 +182,7 @@ class CascadedVotingClassifier(LungModule):
         items, probs = (torch.cat(part) for part in zip(*self._out_of_fold, strict=True))
         self._out_of_fold.clear()
         if self.trainer.world_size > 1:
-            items, probs = self.all_gather(items).flatten(), self.all_gather(probs).flatten(0, 1)
+            items, probs = self.all_gather(items).flatten(), self.all_gather(probs).flatten(0, 1)  # type: ignore[union-attr]
         self.selection = probs.new_zeros(int(items.max()) + 1, probs.shape[1]).index_copy(0, items, probs).cpu()
 
     def on_train_epoch_end(self) -> None:
@@ -182,10 +193,11 @@ class CascadedVotingClassifier(LungModule):
                 optimizer.state.pop(parameter, None)  # type: ignore[union-attr]
                 parameter.grad = None
 
-    def on_save_checkpoint(self, checkpoint: dict[str, object]) -> None:
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """The selection is part of the checkpoint."""
         checkpoint["selection"] = self.selection
 
-    def on_load_checkpoint(self, checkpoint: dict[str, Tensor | None]) -> None:
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take the selection back."""
+        super().on_load_checkpoint(checkpoint)
         self.selection = checkpoint["selection"]

@@ -25,6 +25,9 @@ class ImageClassifier(nn.Module):
         UserError: no library has a network of that name.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, name: str, n_classes: int) -> None:
         super().__init__()
         self.name = name
@@ -76,8 +79,7 @@ def _build(name: str, n_classes: int) -> nn.Module:
 
 def _head_name(net: nn.Module, state: dict[str, Tensor]) -> str:
     if hasattr(net, "pretrained_cfg"):
-        classifier = net.pretrained_cfg["classifier"]
-        return classifier if isinstance(classifier, str) else classifier[0]
+        return str(net.pretrained_cfg["classifier"])  # type: ignore[index]
     last = [k for k in state if k.endswith(".weight")][-1]
     return last.removesuffix("weight")
 
@@ -90,19 +92,20 @@ def _imagenet_state(name: str) -> dict[str, Tensor]:
         return timm.create_model(model, pretrained=True).state_dict()
     except Exception as error:  # whatever the download library raises, the remedy is the same
         raise UserError(
-            f"the ImageNet weights of {name} could not be had ({type(error).__name__}: {str(error).splitlines()[0][:120]}); connect to the"
-            " internet once, or give a file or `none`: --model.init_args.weights=none (a network that starts from nothing is another experiment)"
+            f"the ImageNet weights of {name} could not be had ({type(error).__name__}: {str(error).splitlines()[0][:120]});"
+            " connect to the internet once, or give a file or `none`: --model.init_args.weights=none (a network that starts from nothing is"
+            " another experiment)"
         ) from error
 
 
 def _file_state(path: str) -> dict[str, Tensor]:
     if not Path(path).is_file():
-        raise UserError(f"there is no weights file {path}; `weights` is imagenet, none, or the path of a state dict (.pt, .pth, .safetensors)")
+        raise UserError(
+            f"there is no weights file {path}; `weights` is imagenet, none, or the path of a state dict (.pt, .pth, .safetensors)"
+        )
     if path.endswith(".safetensors"):
         from safetensors.torch import load_file
 
         return load_file(path)
     state = torch.load(path, map_location="cpu", weights_only=True)
     return state.get("state_dict", state)
-
-

@@ -32,7 +32,9 @@ def test_a_batch_depends_on_seed_stage_and_iteration_alone(seed, start, stage):
 
 
 def test_stages_and_seeds_shuffle_differently():
-    batches = {(seed, stage): str([[p for p, _ in b] for b in GroupBatches(FOLDS, 2, 10, seed, stage)]) for seed in (0, 1) for stage in (0, 1)}
+    batches = {
+        (seed, stage): str([[p for p, _ in b] for b in GroupBatches(FOLDS, 2, 10, seed, stage)]) for seed in (0, 1) for stage in (0, 1)
+    }
     assert len(set(batches.values())) == 4
 
 

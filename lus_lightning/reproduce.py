@@ -1,0 +1,117 @@
+"""A paper from data to report: fit and test its recipe and what is compared beside it, then write the report."""
+
+import hashlib
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal
+
+from lus_lightning.errors import UserError
+from lus_lightning.runs import make_way, record, write_record
+
+
+def reproduce_command(
+    recipe: str,
+    data: str | None = None,
+    test_data: str | None = None,
+    run: str | None = None,
+    size: Literal["auto", "paper", "quick"] = "auto",
+    args: str = "",
+) -> None:
+    """Fit, test and report experiments/RECIPE.yaml and each variant in experiments/beside/RECIPE, in the current folder.
+
+    Started again with the same configuration and data, an unfinished run goes on and a finished one only reports; with another
+    configuration or other data the old folder moves to RUN.n first.
+
+    Args:
+        recipe: name of the recipe, such as xing.
+        data: data folder or URL; none simulates the recipe's study.
+        test_data: another data folder to test on.
+        run: name of the folder in runs/; by default made of recipe, size and data.
+        size: the paper's recipe, the quick one, or (auto) the paper's only where there is a GPU.
+        args: further options of fit, as one string.
+
+    Raises:
+        UserError: there is no such recipe, or a data folder cannot be read.
+    """
+    path = Path("experiments") / f"{recipe}.yaml"
+    if not path.is_file():
+        raise UserError(f"there is no recipe {path}; there are {', '.join(sorted(p.stem for p in path.parent.glob('*.yaml')))}")
+    quick = [path.parent / "with" / f"quick-{recipe}.yaml"] if _quick(size) else []
+    name = "-".join(
+        [
+            recipe,
+            *(["quick"] if size == "quick" else []),
+            *([_tail(data)] if data else []),
+            *(["on", _tail(test_data)] if test_data else []),
+        ]
+    )
+    folder = Path("runs") / (run or name)
+    roots = {"--data.init_args.root": data, "--data.init_args.test_root": test_data}
+    options = [word for option, root in roots.items() if root for word in (option, root)] + shlex.split(args)
+    fit_and_test(folder, [path, *quick], options, roots.values())
+    beside = {v.stem: v for v in sorted((path.parent / "beside" / recipe).glob("*.yaml"))}
+    for variant, overlay in beside.items():
+        fit_and_test(folder / "beside" / variant, [path, *quick, overlay], options, roots.values())
+    from lus_lightning.report.html import make_report, print_summary
+
+    make_report(folder, {variant: folder / "beside" / variant for variant in beside})
+    print_summary(folder)
+
+
+def fit_and_test(folder: Path, configs: list[Path], options: list[str], roots: Iterable[str | None]) -> None:
+    """Fit and test into a run folder, going on where a run of the same words and data stopped.
+
+    Args:
+        folder: the run folder.
+        configs: recipe and overlays.
+        options: further words of `fit`.
+        roots: the data roots among them, none for simulated data.
+
+    Raises:
+        SystemExit: fit or test failed; it has said why.
+    """
+    last, wanted = folder / "checkpoints" / "last.ckpt", _fingerprint(configs, options, roots)
+    state = record(folder)
+    if state.get("asked") != wanted or not (state.get("finished") or last.is_file()):
+        make_way(folder)
+        write_record(folder, asked=wanted)
+        state = {}
+    if state.get("tested"):
+        print(f"{folder} is finished: reporting only")
+        return
+    if not state.get("finished"):
+        print(f"\n{'going on with' if state else 'training into'} {folder}", flush=True)
+        words = [word for config in configs for word in ("--config", str(config))] + options + ["--trainer.default_root_dir", str(folder)]
+        _run("fit", words + (["--ckpt_path", str(last)] if state else []))
+    _run("test", ["--config", str(folder / "config.yaml"), "--ckpt_path", str(last)])
+    write_record(folder, tested=True)
+
+
+def _tail(root: str) -> str:
+    return root.rstrip("/").rpartition("/")[2]
+
+
+def _quick(size: str) -> bool:
+    if size != "auto":
+        return size == "quick"
+    import torch
+
+    if not torch.cuda.is_available():
+        print("no GPU here: taking the quick recipe (the report lists what it changes); RECIPE=paper takes the paper's")
+    return not torch.cuda.is_available()
+
+
+def _fingerprint(configs: list[Path], options: list[str], roots: Iterable[str | None]) -> str:
+    from lus_lightning.data.index import build_index
+
+    parts = [config.read_text() for config in configs] + options + [build_index(root).fingerprint for root in roots if root]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+def _run(command: str, words: list[str]) -> None:
+    done = subprocess.run([sys.executable, "-m", "lus_lightning", command, *words], check=False)
+    if done.returncode:
+        raise SystemExit(done.returncode)

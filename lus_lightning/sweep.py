@@ -1,0 +1,129 @@
+"""W&B sweeps: registered with an account, or the same file run here with Optuna."""
+
+import os
+import shlex
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lus_lightning.errors import UserError
+from lus_lightning.runs import record
+
+
+def sweep_command(
+    file: str, local: bool = False, trials: int | None = None, root: str | None = None, run: str | None = None, args: str = ""
+) -> None:
+    """Run a W&B sweep file: with an account it is registered and an agent started; with LOCAL, Optuna runs it here.
+
+    A local sweep keeps its trials in RUN/trials and its state in RUN/trials/study.log: several processes may work on it at once,
+    and one that was interrupted goes on when started again.
+
+    Args:
+        file: the sweep, such as experiments/sweeps/xing.yaml.
+        local: run it here, without W&B.
+        trials: how many in all; none is the file's run_cap.
+        root: data folder; none simulates the recipe's study.
+        run: run folder of a local sweep; by default runs/sweep-NAME.
+        args: further options of each fit, as one string.
+
+    Raises:
+        UserError: the file is missing, or W&B has no account here.
+    """
+    path = Path(file)
+    if not path.is_file():
+        raise UserError(f"there is no sweep {file}; they lie in experiments/sweeps")
+    sweep = yaml.safe_load(path.read_text())
+    extra = (["--data.init_args.root", root] if root else []) + shlex.split(args)
+    if local:
+        run_here(sweep, Path(run or f"runs/sweep-{path.stem}"), trials or sweep["run_cap"], extra)
+        return
+    from lus_lightning.training import wandb_account
+
+    if not wandb_account():
+        raise UserError(
+            f"W&B has no account on this machine; log in with `wandb login`, or run the same file here: make sweep-{path.stem} LOCAL=1"
+        )
+    import wandb
+
+    sweep["command"] += extra
+    number = wandb.sweep(sweep, project=sweep.get("project"))
+    subprocess.run([sys.executable, "-m", "wandb", "agent", "--project", sweep["project"], number], check=True)
+
+
+def run_here(sweep: dict[str, Any], folder: Path, trials: int, extra: list[str]) -> None:
+    """Run a sweep's trials with Optuna's TPE until `trials` are complete, over all processes that share `folder`.
+
+    A trial whose process died is forgotten and its parameters are run again; its run folder is trials/NUMBER.
+
+    Raises:
+        SystemExit: a trial failed; it has said why.
+    """
+    import optuna
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    (folder / "trials").mkdir(parents=True, exist_ok=True)
+    storage = JournalStorage(JournalFileBackend(str(folder / "trials" / "study.log")))
+    study = optuna.create_study(storage=storage, study_name=folder.name, direction=sweep["metric"]["goal"], load_if_exists=True,
+                                sampler=optuna.samplers.TPESampler(seed=0))  # fmt: skip
+    for unfinished in study.get_trials(states=(optuna.trial.TrialState.RUNNING,)):
+        if _dead(unfinished.user_attrs.get("process")):
+            study.tell(unfinished.number, state=optuna.trial.TrialState.FAIL)
+            study.enqueue_trial(unfinished.params)
+    done = optuna.study.MaxTrialsCallback(trials, states=(optuna.trial.TrialState.COMPLETE,))
+    if _complete(study) < trials:
+        study.optimize(lambda trial: _run_trial(trial, sweep, folder, extra), callbacks=[done])
+    best = study.best_trial
+    told = f"best {sweep['metric']['name']} {best.value:.4f} on the validation patients: {folder}/trials/{best.number} {best.params}"
+    print(f"{_complete(study)} trials; {told}")
+
+
+def _complete(study: Any) -> int:
+    return sum(t.state.name == "COMPLETE" for t in study.trials)
+
+
+def _dead(process: list[Any] | None) -> bool:
+    """Whether a trial's process has ended; of another machine's we cannot know, and leave them alone."""
+    if process is None or process[0] != socket.gethostname():
+        return process is None
+    try:
+        os.kill(process[1], 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+def _run_trial(trial: Any, sweep: dict[str, Any], folder: Path, extra: list[str]) -> float:
+    trial.set_user_attr("process", [socket.gethostname(), os.getpid()])
+    chosen = {name: suggest(trial, name, spec) for name, spec in sweep["parameters"].items()}
+    run = folder / "trials" / str(trial.number)
+    words = [f"--{name}={value}" for name, value in chosen.items()] + extra + ["--trainer.default_root_dir", str(run)]
+    command = [
+        sys.executable if w == "${interpreter}" else w for w in sweep["command"] if w not in ("${env}", "${args}", "${program}")
+    ] + words
+    done = subprocess.run(command, check=False)
+    if done.returncode:
+        raise SystemExit(done.returncode)
+    return record(run)["final"][sweep["metric"]["name"]]
+
+
+def suggest(trial: Any, name: str, spec: dict[str, Any]) -> Any:
+    """Optuna's draw for one parameter of a W&B sweep: `values`, `value`, or a `distribution` with `min` and `max`.
+
+    Raises:
+        UserError: a distribution that the local sweep does not know.
+    """
+    if "values" in spec:
+        return trial.suggest_categorical(name, spec["values"])
+    if "value" in spec:
+        return spec["value"]
+    kind = spec.get("distribution", "int_uniform" if isinstance(spec["min"], int) else "uniform")
+    if kind == "int_uniform":
+        return trial.suggest_int(name, spec["min"], spec["max"])
+    if kind in ("uniform", "log_uniform_values"):
+        return trial.suggest_float(name, spec["min"], spec["max"], log=kind == "log_uniform_values")
+    raise UserError(f"the local sweep knows values, value, uniform, log_uniform_values and int_uniform, not {kind} ({name})")

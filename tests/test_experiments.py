@@ -1,0 +1,69 @@
+"""Every shipped recipe, alone and with its quick overlay, through the real command line: fit, test, predict."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+import yaml
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from lus_lightning.cli import main
+
+EXPERIMENTS = Path(__file__).parents[1] / "experiments"
+RECIPES = sorted(EXPERIMENTS.glob("*.yaml"))
+RUNS = [(r, o) for r in RECIPES for o in (None, EXPERIMENTS / "with" / f"quick-{r.stem}.yaml")] + [
+    (EXPERIMENTS / f"{v.parent.name}.yaml", v) for v in sorted(EXPERIMENTS.glob("beside/*/*.yaml"))
+]
+
+
+class NoFloat64(TorchDispatchMode):
+    """Fails on any operation that makes a float64 tensor: MPS has none."""
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        out = function(*args, **(kwargs or {}))
+        for leaf in torch.utils._pytree.tree_leaves(out):
+            if isinstance(leaf, torch.Tensor) and leaf.dtype == torch.float64:
+                raise AssertionError(f"{function} made a float64 tensor")
+        return out
+
+
+def words(recipe, overlay, root, folder, *more):
+    configs = ["--config", str(recipe), *(["--config", str(overlay)] if overlay else []), "--config", str(EXPERIMENTS / "with/no-wandb.yaml")]
+    small = ["--data.init_args.root", str(root), "--data.init_args.iterations=1", "--data.init_args.num_workers=0",
+             "--data.init_args.choice.max_frames=1", "--model.init_args.weights=none", "--trainer.default_root_dir", str(folder),
+             "--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false", "--trainer.log_every_n_steps=1"]  # fmt: skip
+    return [*configs, *small, *more]
+
+
+@pytest.mark.parametrize(("recipe", "overlay"), RUNS, ids=[f"{r.stem}{'+' + o.stem if o else ''}" for r, o in RUNS])
+def test_every_recipe_fits_tests_and_predicts_without_any_float64(recipe, overlay, tiny_study, tmp_path):
+    run = tmp_path / "run"
+    with NoFloat64():
+        main(["fit", *words(recipe, overlay, tiny_study, run)])
+        again = ["--config", str(run / "config.yaml"), "--ckpt_path", str(run / "checkpoints" / "last.ckpt")]
+        main(["test", *again])
+        main(["predict", *again])
+    split, table = pd.read_csv(run / "split.csv"), pd.read_parquet(run / "predictions.parquet")
+    test_patients = set(split.loc[split["split"] == "test", "patient"])
+    assert set(table.loc[table["split"] == "test", "patient"]) <= test_patients
+    assert not test_patients & set(split.loc[split["split"] != "test", "patient"])
+    predicted = pd.read_csv(run / "predict" / "clips.csv")
+    assert set(predicted["clip"]) == set(pd.read_csv(tiny_study / "index.csv")["clip"])
+    assert predicted.filter(like="confidence_").max().between(0, 1).all()
+    state = json.loads((run / "run.json").read_text())
+    assert state["finished"]
+    assert state["recipe"] == recipe.stem
+    assert state["data"]["simulated"]
+
+
+@pytest.mark.parametrize("overlay", sorted(EXPERIMENTS.glob("with/quick-*.yaml")), ids=lambda p: p.stem)
+def test_a_quick_run_lists_every_key_that_its_overlay_changes(overlay, tiny_study, tmp_path):
+    recipe = EXPERIMENTS / f"{overlay.stem.removeprefix('quick-')}.yaml"
+    main(["fit", *words(recipe, overlay, tiny_study, tmp_path / "run")])
+    listed = {c["key"]: c for c in json.loads((tmp_path / "run" / "run.json").read_text())["changes"]}
+    from lus_lightning.runs import flat
+
+    assert {k for k in flat(yaml.safe_load(overlay.read_text())) if not k.endswith("class_path")} <= set(listed)
+    assert all(c["paper"] != c["here"] for c in listed.values())
