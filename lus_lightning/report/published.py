@@ -37,7 +37,15 @@ class PrintedTable:
     @property
     def frame(self) -> pd.DataFrame:
         """The table as float64, rows and columns named as printed, NaN where nothing is printed."""
-        return pd.DataFrame.from_dict(self.rows, orient="index", columns=list(self.columns), dtype="float64")
+        return pd.DataFrame(list(self.rows.values()), index=pd.Index(self.rows), columns=pd.Index(self.columns), dtype="float64")
+
+    @property
+    def remarks(self) -> list[str]:
+        """The notes as sentences, each after the rows that it is about (their numbers, where they are numbered)."""
+        rows: dict[str, list[str]] = {}
+        for row, note in self.notes.items():
+            rows.setdefault(note, []).append(row.split()[0] if row[0].isdigit() else row)
+        return [f"{', '.join(names)}: {note}" for note, names in rows.items()]
 
 
 @dataclass(frozen=True)

@@ -25,10 +25,10 @@ SUMMARY = {
 }
 """Metrics of the summary table and their headings."""
 SUMS = {
-    "sum_icc": ("Intraclass correlation", 1.0),
-    "sum_bias": ("Bias (points)", 1.0),
-    "sum_loa_low": ("Limits of agreement, low (points)", 1.0),
-    "sum_loa_high": ("Limits of agreement, high (points)", 1.0),
+    "sum_icc": "Intraclass correlation",
+    "sum_bias": "Bias (points)",
+    "sum_loa_low": "Limit of agreement, low (points)",
+    "sum_loa_high": "Limit of agreement, high (points)",
 }
 LEVEL_NAMES = {"frame": "Image", "clip": "Clip", "zone": "Zone", "exam": "Exam (worst zone)"}
 
@@ -58,6 +58,7 @@ class Table:
         source: where the paper prints it; empty where it does not.
         digits: decimals shown on the page (files hold all).
         notes: sentences below the table.
+        noun: what `n` counts.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Table:
     source: str = ""
     digits: int = 1
     notes: tuple[str, ...] = ()
+    noun: str = "images"
 
     @property
     def columns(self) -> list[str]:
@@ -113,6 +115,7 @@ def beside(
     notes: Iterable[str] = (),
     rows: Mapping[str, str] | None = None,
     digits: int = 1,
+    noun: str = "images",
 ) -> Table:
     """A printed table with what this run gives for its (row, column), and further rows and columns of this run below and behind.
 
@@ -123,12 +126,13 @@ def beside(
         notes: sentences below the table.
         rows: other names for rows.
         digits: decimals shown.
+        noun: what `n` counts.
     """
     keys = dict.fromkeys((row, column) for row in printed.rows for column in printed.columns) | dict.fromkeys(here)
     told = {(row, column): value for row, values in printed.rows.items() for column, value in zip(printed.columns, values, strict=True)}
     entries = [((rows or {}).get(r, r), c, told.get((r, c)), here.get((r, c), NOTHING)) for r, c in keys]
     source = printed.source + (f"; derived: {printed.derived}" if printed.derived else "")
-    return Table(name, printed.title, printed.unit, cells(entries), source, digits, tuple(notes))
+    return Table(name, printed.title, printed.unit, cells(entries), source, digits, tuple(notes), noun)
 
 
 def estimate(record: Mapping[str, Any], metric: str, scale: float = 1.0) -> Here:
@@ -154,38 +158,39 @@ def records(members: Mapping[str, Any]) -> Iterator[tuple[str, str, str, Mapping
 
 def summary_table(members: Mapping[str, Any], member: str) -> Table:
     """One member's metrics at every level."""
+    found = list(records({member: members[member]}))
     entries = [
-        (f"{LEVEL_NAMES[level]}{f' · {sign}' if sign else ''} (n = {record['n']})", heading, None, estimate(record, metric))
-        for _, level, sign, record in records({member: members[member]})
+        (heading, f"{LEVEL_NAMES[level]}{f' · {sign}' if sign else ''}, n = {record['n']:,}", None, estimate(record, metric))
         for metric, heading in SUMMARY.items()
+        for _, level, sign, record in found
         if metric in record
     ]
     notes = (
-        "Sensitivity (recall), specificity, precision, F1 and ROC-AUC are means over the classes that occur; coverage is the share that got an"
-        " answer, and an abstention counts as an error.",
+        "Sensitivity (recall), specificity, precision, F1 and ROC-AUC are means over the classes that occur; coverage is the share"
+        " that got an answer, and an abstention counts as an error.",
     )
     return Table("summary", f"{member}: every level", "", cells(entries), digits=2, notes=notes)
 
 
-def members_table(members: Mapping[str, Any]) -> Table:
-    """Accuracy of every member at every level."""
+def members_table(members: Mapping[str, Any], name: str = "members", against: str = "the labels") -> Table:
+    """Accuracy of every member at every level, against the labels or, simulated, the clean scores."""
     found = list(records(members))
     order = {level: i for i, level in enumerate(LEVELS)}
     entries = [
         (f"{member}{f' · {sign}' if sign else ''}", LEVEL_NAMES[level], None, estimate(record, "accuracy"))
         for member, level, sign, record in sorted(found, key=lambda f: order[f[1]])
     ]
-    return Table("members", "Accuracy of every member", "", cells(entries), digits=2)
+    return Table(name, f"Accuracy against {against}", "", cells(entries), digits=2)
 
 
 def sums_table(members: Mapping[str, Any], member: str) -> Table | None:
     """Agreement of an exam's sums over zones, None where no exam has sums."""
     record = members[member].get("exam", {})
-    entries = [(heading, "Value", None, estimate(record, metric, scale)) for metric, (heading, scale) in SUMS.items() if record.get(metric)]
+    entries = [(heading, "Value", None, estimate(record, metric)) for metric, heading in SUMS.items() if record.get(metric) is not None]
     if not entries:
         return None
     notes = ("Sum over the zones that are present, predicted minus labelled; intraclass correlation ICC(2,1), Bland–Altman limits.",)
-    return Table("exam_sums", f"{member}: sum over zones", "", cells(entries), digits=2, notes=notes)
+    return Table("exam_sums", f"{member}: sum over zones", "", cells(entries), digits=2, notes=notes, noun="exams")
 
 
 def metrics_long(members: Mapping[str, Any]) -> pd.DataFrame:

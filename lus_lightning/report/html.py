@@ -1,0 +1,228 @@
+"""A run's report: `report/index.html` with its pictures, `metrics.json` and a CSV file for every table."""
+
+import json
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from rich.console import Console
+from rich.table import Table as RichTable
+
+from lus_lightning.errors import UserError
+from lus_lightning.evaluation.evaluate import evaluate
+from lus_lightning.report.figures import Figure, confusions, save
+from lus_lightning.report.papers import PAPERS
+from lus_lightning.report.papers.base import Paper, Results, Section
+from lus_lightning.report.published import Published, load
+from lus_lightning.report.run import Run, load_run
+from lus_lightning.report.tables import (
+    LEVEL_NAMES,
+    Table,
+    confusions_long,
+    members_table,
+    metrics_long,
+    summary_table,
+    sums_table,
+)
+
+RESEARCH_ONLY = "Research only; not for clinical use."
+
+
+def make_report(run: Path, others: Mapping[str, Path] | None = None, replicates: int = 1000) -> Path:
+    """Write `report/` of a run folder and return its `index.html`.
+
+    Args:
+        run: run folder (config.yaml, split.csv, predictions.parquet, run.json; perhaps selection.csv, truth.parquet).
+        others: runs that the paper compares with, by name; for Xing `initial`, stage 2 trained on all images.
+        replicates: resamples of patients.
+
+    Raises:
+        UserError: a run folder lacks a file, the predictions cannot be scored, or the runs cannot be compared.
+    """
+    this = load_run(run)
+    beside = {name: load_run(path) for name, path in (others or {}).items()}
+    metrics = evaluate(this.predictions, this.split, this.truth, replicates=replicates)
+    if not any(metrics["members"].values()):
+        raise UserError(f"no prediction of {run} has a label, so there is nothing to report: test it on labelled clips")
+    other_metrics = {name: evaluate(r.predictions, r.split, r.truth, replicates=replicates)["members"] for name, r in beside.items()}
+    paper = PAPERS.get(this.info["recipe"])
+    published = load(this.info["recipe"]) if paper else None
+    headline = paper.headline if paper else next(m for m, levels in reversed(metrics["members"].items()) if levels)
+    sections = general_sections(metrics, headline)
+    if paper and published:
+        sections[1:1] = paper.sections(Results(this, beside, published, metrics["members"], other_metrics, replicates))
+    folder = this.folder / "report"
+    folder.mkdir(exist_ok=True)
+    write_tables(folder, sections, metrics["members"], this.provenance)
+    content = metrics_content(this, metrics, other_metrics, sections, published, paper)
+    (folder / "metrics.json").write_text(json.dumps(content, indent=1, allow_nan=False), encoding="utf-8")
+    for figure in (f for section in sections for f in section.figures):
+        save(figure, folder)
+    page = folder / "index.html"
+    page.write_text(render(this, content, sections, published, headline, paper), encoding="utf-8")
+    return page
+
+
+def general_sections(metrics: Mapping[str, Any], headline: str) -> list[Section]:
+    """What every recipe's report has: the headline member at every level, its confusion matrices, every member of the same split."""
+    members, split_of = metrics["members"], metrics["split_of"]
+    matrices = {LEVEL_NAMES[level]: np.array(r["confusion"]) for level, r in members[headline].items() if "confusion" in r}
+    picture = Figure("confusion", "Confusion matrices", f"Confusion matrices of {headline}", partial(confusions, matrices))
+    sums = sums_table(members, headline)
+    first = (summary_table(members, headline), *([sums] if sums else []))
+    same = [member for member in members if split_of[member] == split_of[headline]]
+    every = [members_table({m: members[m] for m in same})]
+    if "truth" in metrics:
+        every.append(members_table({m: metrics["truth"]["members"][m] for m in same}, "members_truth", "the clean scores (simulated)"))
+    return [Section("Every level", (), first, (picture,) if matrices else ()), Section("Every member", (), tuple(every))]
+
+
+def metrics_content(
+    run: Run,
+    metrics: Mapping[str, Any],
+    others: Mapping[str, Any],
+    sections: list[Section],
+    published: Published | None,
+    paper: Paper | None,
+) -> dict[str, Any]:
+    """What `metrics.json` holds."""
+    content = dict(metrics) | {"recipe": run.info["recipe"], "research_only": RESEARCH_ONLY, "run": run.provenance}
+    content |= {key: run.info.get(key) for key in ("data", "changes", "overlays", "command", "versions", "device", "seconds")}
+    content |= {"others": others, "warnings": warnings_of(run, metrics)}
+    tables = {table.name: table for section in sections for table in (*section.tables, *(f.table for f in section.figures if f.table))}
+    if published and paper:
+        shown = {name: _rows(t) for name, t in tables.items() if t.source}
+        content["published"] = {"citation": published.citation, "doi": published.paper["doi"], "summary": paper.summary, "tables": shown}
+    if run.selection is not None:
+        kept = int(run.selection["kept"].sum())
+        content["selection"] = {"images": len(run.selection), "kept": kept, "patients": int(run.selection["patient"].nunique())}
+        content["selection"] |= {"truth": _rows(tables["selection_truth"])} if "selection_truth" in tables else {}
+    return content
+
+
+def _rows(table: Table) -> list[dict[str, Any]]:
+    """A table's cells as JSON: NaN becomes null."""
+    return json.loads(table.cells.to_json(orient="records", double_precision=15))
+
+
+def warnings_of(run: Run, metrics: Mapping[str, Any]) -> list[str]:
+    """What a reader must know before the numbers."""
+    found = []
+    if run.simulated:
+        found.append(f"{run.data_name} is simulated: its numbers say how the method behaves on simulated clips, nothing about patients.")
+    overlays = [name for name in run.info.get("overlays", []) if name.startswith("quick")]
+    if overlays:
+        found.append("This is a quick run: it changes the paper's recipe as listed under “What differs from the recipe”.")
+    return found + list(metrics["warnings"])
+
+
+def write_tables(folder: Path, sections: list[Section], members: Mapping[str, Any], provenance: Mapping[str, Any]) -> None:
+    """A CSV file for every table, all metrics (`metrics.csv`) and all confusion matrices (`confusions.csv`)."""
+    for section in sections:
+        for table in (*section.tables, *(figure.table for figure in section.figures if figure.table)):
+            table.long(provenance).to_csv(folder / f"{table.name}.csv", index=False)
+    metrics_long(members).assign(**provenance).to_csv(folder / "metrics.csv", index=False)
+    confusions_long(members).assign(**provenance).to_csv(folder / "confusions.csv", index=False)
+
+
+def render(
+    run: Run, content: Mapping[str, Any], sections: list[Section], published: Published | None, headline: str, paper: Paper | None
+) -> str:
+    """The page."""
+    environment = Environment(loader=PackageLoader("lus_lightning.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True,
+                              undefined=StrictUndefined)  # fmt: skip
+    environment.filters |= {"number": number, "printed": printed_number}
+    levels = {level: record for level, record in content["members"][headline].items() if "accuracy" in record}
+    return environment.get_template("report.html.j2").render(
+        title=paper.title if paper else run.info["recipe"],
+        run=run,
+        content=content,
+        sections=sections,
+        published=published,
+        headline=headline,
+        levels=levels,
+        level_names=LEVEL_NAMES,
+        parts=parts_of(run),
+        changes=content["changes"],
+        files=sorted(path.name for path in (run.folder / "report").iterdir() if path.suffix in (".csv", ".json")),
+        research_only=RESEARCH_ONLY,
+        stamp=stamp,
+    )
+
+
+def number(value: float | None, digits: int) -> str:
+    """A number as text, “–” for none."""
+    return "–" if value is None or pd.isna(value) else f"{value:,.{digits}f}".replace("-", "−")
+
+
+def printed_number(value: float | None, digits: int) -> str:
+    """A printed number with all its decimals, at least `digits`."""
+    if value is None or pd.isna(value) or round(value, digits) == value:
+        return number(value, digits)
+    return number(value, len(f"{value:.10g}".partition(".")[2]))
+
+
+def stamp(run: Run, table: Table) -> str:
+    """What a table says of its numbers' origin."""
+    measured = table.cells[table.cells["n"] > 0]
+    where = run.provenance
+    words = [f"{where['data']} ({'simulated' if run.simulated else 'real'})"]
+    words += [f"trained on {where['trained_on']}"] if "trained_on" in where else []
+    words += [f"split by {where['split_unit']}", f"seed {where['seed']}"]
+    if len(measured):
+        words += [f"{measured['n_patients'].max()} patients", f"{measured['n'].max():,} {table.noun}"]
+    return " · ".join([*words, *(["95 % interval over patients"] if table.has_interval else ["no interval"])])
+
+
+def parts_of(run: Run) -> list[dict[str, Any]]:
+    """Patients, clips and images of each part of the split."""
+    images = run.predictions.drop_duplicates(["split", "row", "frame"]).groupby("split").size()
+    names = {"train": "oof", "val": "val", "test": "test"}
+    return [
+        {"part": part, "patients": rows["patient"].nunique(), "clips": len(rows), "images": images.get(names[str(part)])}
+        for part, rows in run.split.groupby("split", sort=False)
+    ]
+
+
+def print_summary(run: Path) -> None:
+    """Print the paper's main table, "printed" beside "here", or the levels where there is none, and where the page lies."""
+    folder = Path(run) / "report"
+    if not (folder / "metrics.json").is_file():
+        raise UserError(f"{folder} holds no metrics.json: run `report {run}` first")
+    content = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    where = content["run"]
+    title = f"{where['data']} ({'simulated' if where['simulated'] else 'real'}), split by {where['split_unit']}, seed {where['seed']}"
+    shown = RichTable(title=title, caption=f"here: 95 % interval over patients. {RESEARCH_ONLY}", title_justify="left")
+    shown.add_column("")
+    printed = content.get("published")
+    rows = printed["tables"][printed["summary"]] if printed else pd.read_csv(folder / "members.csv").to_dict("records")
+    unit, digits = ("accuracy, %", 1) if printed else ("accuracy", 2)
+    for heading in (["printed"] if printed else []) + ["here", "95 %"]:
+        shown.add_column(f"{heading} ({unit})" if heading == "here" else heading, justify="right")
+    for cell in rows:
+        if printed and cell["column"] != "Accuracy":
+            continue
+        name = cell["row"] if printed else f"{cell['row']}, {cell['column']}"
+        interval = "" if pd.isna(cell["low"]) else f"{number(cell['low'], digits)} to {number(cell['high'], digits)}"
+        shown.add_row(name, *([printed_number(cell["printed"], digits)] if printed else []), number(cell["here"], digits), interval)
+    console = Console()
+    console.print(shown)
+    for warning in content["warnings"]:
+        console.print(f"- {warning}", highlight=False)
+    console.print(f"Report: {folder / 'index.html'}", highlight=False, soft_wrap=True)
+
+
+def report_command(run: str, initial: str | None = None) -> None:
+    """Write a run's tables, figures and page again, and print its main table.
+
+    Args:
+        run: run folder, such as runs/xing; runs that `reproduce` put into its folder `beside` are compared with it.
+        initial: folder of the same recipe's run with select: false (Xing, Fig. 11, methods 3-6), if it lies elsewhere.
+    """
+    beside = {path.name: path for path in sorted((Path(run) / "beside").glob("*")) if (path / "predictions.parquet").is_file()}
+    make_report(Path(run), beside | ({"initial": Path(initial)} if initial else {}))
+    print_summary(Path(run))
