@@ -107,7 +107,7 @@ def _read(path: Path) -> Clip:
 def _read_video(path: Path) -> Clip:
     with av.open(str(path)) as container:
         if not container.streams.video:
-            raise UserError(f"is not a video: it holds no video stream; {REPLACE}")
+            raise UserError(f"holds no video stream: it is no video, or its end is missing; {REPLACE}")
         stream = container.streams.video[0]
         if stream.codec_context is None:
             raise UserError("is of a codec that FFmpeg does not know; convert it, for example to H.264 in MP4")
