@@ -106,7 +106,7 @@ def heat(ax: Axes, counts: np.ndarray, rows: Sequence[str], columns: Sequence[st
 def confusions(matrices: Mapping[str, np.ndarray], theme: Theme) -> Canvas:
     """Matrices (C, C + 1) side by side, the last column abstentions."""
     n_classes = max(len(m) for m in matrices.values())
-    canvas = Canvas(figsize=(2.5 * len(matrices) + 0.4, 2.9), layout="constrained")
+    canvas = Canvas(figsize=(2.5 * len(matrices) + 0.4, 2.6), layout="constrained")
     for i, (ax, (title, counts)) in enumerate(zip(canvas.subplots(1, len(matrices), squeeze=False)[0], matrices.items(), strict=True)):
         names = [str(c) for c in range(n_classes)]
         heat(ax, counts, names, [*names, "none"], theme)

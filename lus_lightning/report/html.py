@@ -114,10 +114,26 @@ def warnings_of(run: Run, metrics: Mapping[str, Any]) -> list[str]:
     found = []
     if run.simulated:
         found.append(f"{run.data_name} is simulated: its numbers say how the method behaves on simulated clips, nothing about patients.")
-    overlays = [name for name in run.info.get("overlays", []) if name.startswith("quick")]
-    if overlays:
-        found.append("This is a quick run: it changes the paper's recipe as listed under “What differs from the recipe”.")
+    if changes := changes_of(run):
+        told = "; ".join(f"{change['what']}: {change['here']} instead of {change['paper']}" for change in changes)
+        kind = "a quick run" if any(name.startswith("quick") for name in run.info.get("overlays", [])) else "a changed recipe"
+        found.append(f"This is {kind}, not the paper's training. {told[0].upper() + told[1:]}.")
     return found + list(metrics["warnings"])
+
+
+def changes_of(run: Run) -> list[dict[str, str]]:
+    """What the run changes of its recipe: `key`, `what` in plain words, `paper` (the recipe's value) and `here`, as text."""
+    paper = PAPERS.get(run.info["recipe"])
+
+    def text(value: Any) -> str:
+        return "not set" if value is None else ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+    def what(key: str) -> str:
+        name = key.rpartition(".")[2]
+        return paper.settings.get(name, name) if paper else name
+
+    changes = run.info["changes"]
+    return [{"key": c["key"], "what": what(c["key"]), "paper": text(c["paper"]), "here": text(c["here"])} for c in changes]
 
 
 def write_tables(folder: Path, sections: list[Section], members: Mapping[str, Any], provenance: Mapping[str, Any]) -> None:
@@ -147,7 +163,7 @@ def render(
         levels=levels,
         level_names=LEVEL_NAMES,
         parts=parts_of(run),
-        changes=content["changes"],
+        changes=changes_of(run),
         files=sorted(path.name for path in (run.folder / "report").iterdir() if path.suffix in (".csv", ".json")),
         research_only=RESEARCH_ONLY,
         stamp=stamp,

@@ -1,6 +1,7 @@
 """A run folder of Xing's cascade with random but plausible predictions."""
 
 import json
+from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -97,3 +98,35 @@ def xing_run(tmp_path_factory):
 def page(xing_run):
     """The report's page as text."""
     return (xing_run / "report" / "index.html").read_text(encoding="utf-8")
+
+
+class _Cells(HTMLParser):
+    """Tables by id: lists of rows, each a list of cell texts (parts of a cell joined by " | ")."""
+
+    def __init__(self):
+        super().__init__()
+        self.tables, self._rows, self._cell = {}, None, None
+
+    def handle_starttag(self, tag, attrs):
+        if tag == "table":
+            self._rows = self.tables.setdefault(dict(attrs).get("id"), [])
+        elif tag == "tr":
+            self._rows.append([])
+        elif tag in ("td", "th"):
+            self._cell = []
+
+    def handle_endtag(self, tag):
+        if tag in ("td", "th"):
+            self._rows[-1].append(" | ".join(self._cell))
+            self._cell = None
+
+    def handle_data(self, data):
+        if self._cell is not None and data.strip():
+            self._cell.append(data.strip())
+
+
+def tables_of(page):
+    """The page's tables as a reader sees them."""
+    parser = _Cells()
+    parser.feed(page)
+    return parser.tables

@@ -41,9 +41,11 @@ class Paper:
         headline: the member whose figures stand first.
         summary: name of the table that the terminal shows.
         sections: the paper's own part, in order.
+        settings: what the recipe's keys (their last part) mean, in plain words.
     """
 
     title: str
     headline: str
     summary: str
     sections: Callable[[Results], list[Section]]
+    settings: Mapping[str, str]

@@ -144,7 +144,7 @@ def vote_section(results: Results) -> Section:
     chart = beside("fig_10", results.published.tables["fig_10"], cells, ("An abstention counts as “not this score”.",), digits=0)
     title, alt = "Fig. 10: one score against the rest", "Confusion of each score with the rest, printed and here"
     figure = Figure("fig_10_pairs", title, alt, partial(pairs, chart), chart)
-    text = f"The vote gave a score to {100 * record['coverage']:.1f} % of the images here, and to 99.8 % (998 of 1000) in the paper."
+    text = f"The vote gave a score to {100 * record['coverage']:.1f} % of the images here, in the paper to 998 of 1000 (see the errata)."
     return Section("The vote, score by score (Table 6, Fig. 10)", (text,), (table,), (figure,))
 
 
@@ -169,4 +169,26 @@ def one_against_rest(table: pd.DataFrame, units: np.ndarray) -> Callable[[np.nda
     return resampled
 
 
-PAPER: Final = Paper("Xing et al. 2022: two-stage cascade", "vote", "fig_11", sections)
+SETTINGS: Final = {
+    "iterations": "iterations of each stage",
+    "batch_size": "images that each network gets in an iteration",
+    "lr": "learning rate",
+    "momentum": "momentum",
+    "weight_decay": "L2 regularisation",
+    "weights": "initial weights",
+    "selector": "network of stage 1",
+    "networks": "networks of stage 2",
+    "size": "input size (pixels)",
+    "select": "selection of images by stage 1",
+    "max_epochs": "stages",
+    "folds": "folds of the cross-validation",
+    "threshold": "confidence that decides where all networks differ",
+    "undecided": "what the vote does below that confidence",
+    "max_frames": "images taken from a clip, at most",
+    "min_gap": "frames between two images of a clip, at least",
+    "raters_agree": "only images that two raters score alike",
+    "unit": "unit of the split",
+    "test_share": "share of the patients that is tested",
+    "val_share": "share of the patients that is validated on",
+}
+PAPER: Final = Paper("Xing et al. 2022: two-stage cascade", "vote", "fig_11", sections, SETTINGS)
