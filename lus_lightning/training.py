@@ -62,7 +62,7 @@ class LungCLI(LightningCLI):
 
     def _parse_ckpt_path(self) -> None:
         """Refuse a checkpoint whose hyper-parameters differ from the configuration: Lightning would silently take the checkpoint's."""
-        config = self.config[self.subcommand]
+        config = self.config[self.config.subcommand]
         if not (path := config.get("ckpt_path")):
             return
         if not Path(path).is_file():

@@ -32,7 +32,8 @@ class NoFloat64(TorchDispatchMode):
 def words(recipe, overlay, root, folder, *more):
     configs = ["--config", str(recipe), *(["--config", str(overlay)] if overlay else []), "--config", str(EXPERIMENTS / "with/no-wandb.yaml")]
     small = ["--data.init_args.root", str(root), "--data.init_args.iterations=1", "--data.init_args.num_workers=0",
-             "--data.init_args.choice.max_frames=1", "--model.init_args.weights=none", "--trainer.default_root_dir", str(folder),
+             "--data.init_args.choice.max_frames=1", "--data.init_args.size=64", "--data.init_args.split.test_share=0.25",
+             "--model.init_args.weights=none", "--trainer.default_root_dir", str(folder),
              "--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false", "--trainer.log_every_n_steps=1"]  # fmt: skip
     return [*configs, *small, *more]
 

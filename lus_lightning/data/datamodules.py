@@ -30,7 +30,6 @@ class Split:
     Args:
         test_share: share of the patients held out for the test (where `test_root` is given: none).
         val_share: share of the patients held out of training for validation.
-        folds: parts of the training patients, for methods that cross-validate; 1 is none.
         unit: `patient`; `clip` and `frame` leak patients across parts and exist only to measure what that buys.
         stratify: `score` (the patient's worst) or `diagnosis`.
         test_patients: patients that are always in the test part.
@@ -39,7 +38,6 @@ class Split:
 
     test_share: float = 0.2
     val_share: float = 0.0
-    folds: int = 1
     unit: str = "patient"
     stratify: str = "score"
     test_patients: Sequence[str] = ()
@@ -130,7 +128,7 @@ class LungDataModule(pl.LightningDataModule):
         self.split = self._divide(frames)
         if self.split is not None:
             unit = ["clip", "frame"] if self.division.unit == "frame" else ["clip"]
-            frames = frames.merge(self.split[[*unit, "split", "fold"]], on=unit)
+            frames = frames.merge(self.split[[*unit, "split", "fold"]], on=unit, how="left").fillna({"fold": -1})
         self.samples = self._samples(frames)
 
     def _root(self) -> str | Path:
@@ -146,7 +144,7 @@ class LungDataModule(pl.LightningDataModule):
         labelled = clips[clips["clip"].isin(frames.loc[frames["target"] >= 0, "clip"])]
         if labelled.empty:
             return None
-        recipe = asdict(self.division)
+        recipe = asdict(self.division) | {"folds": self._method("folds", 1)}
         if self.test_root is not None:
             recipe |= {"test_share": 0.0, "test_patients": ()}
         units = labelled[labelled["source"] == 0]
@@ -185,11 +183,11 @@ class LungDataModule(pl.LightningDataModule):
         keep = np.arange(len(train)) if plan.keep is None else plan.keep.numpy()
         groups, per_group = [keep], self.batch_size
         if plan.by_fold:
-            k = self.division.folds
+            k = self._method("folds", 1)
             if k < 2 or self.batch_size % (k - 1):
                 raise UserError(
                     f"a batch of {self.batch_size} cannot hold equally many samples of each of {k - 1} folds;"
-                    " take a batch_size that is a multiple of split.folds - 1"
+                    " take a batch_size that is a multiple of folds - 1"
                 )
             groups, per_group = [keep[train["fold"].to_numpy()[keep] == i] for i in range(k)], self.batch_size // (k - 1)
         rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
@@ -229,8 +227,11 @@ class LungDataModule(pl.LightningDataModule):
         }
 
     def _sampling(self) -> Sampling:
-        method: Any = self.trainer.lightning_module if self.trainer else None
-        return method.sampling() if hasattr(method, "sampling") else Sampling()
+        return self._method("sampling", Sampling)()
+
+    def _method(self, name: str, otherwise: Any) -> Any:
+        """What the method says of its data: `folds`, `sampling`."""
+        return getattr(self.trainer.lightning_module, name, otherwise) if self.trainer else otherwise
 
 
 class FrameDataModule(LungDataModule):

@@ -32,8 +32,8 @@ class FrameChoice:
 def frame_table(clips: pd.DataFrame, choice: FrameChoice, raters_agree: bool = False) -> pd.DataFrame:
     """One row per chosen frame: `row` (position in the index), `frame`, `clip`, `patient`, `target` (-1: unlabelled).
 
-    A frame's target is its own label where the clip has `frame_labels`, else its clip's. With `raters_agree` a frame (or clip) on which
-    two raters differ is left out, as Xing et al. section 2.4 do.
+    A frame's target is its own label where the clip has `frame_labels`, else its clip's. With `raters_agree` a frame on which two
+    raters differ has no label, so it is neither trained nor tested on (Xing et al., section 2.4).
 
     Raises:
         UserError: a frame-label file is missing, lacks a column, or names a frame the clip does not have.
@@ -50,10 +50,8 @@ def frame_table(clips: pd.DataFrame, choice: FrameChoice, raters_agree: bool = F
             part[name] = values[row] if own is None or name not in own else own[name].reindex(frames).to_numpy(float)
         parts.append(part)
     table = pd.concat(parts, ignore_index=True)
-    if raters_agree:
-        raters = table[["rater_1", "rater_2"]]
-        table = table[(raters["rater_1"] == raters["rater_2"]) | raters.isna().all(axis=1)].reset_index(drop=True)
-    table["target"] = table["score"].fillna(-1).astype(np.int64)
+    differ = (table["rater_1"] != table["rater_2"]) & table[["rater_1", "rater_2"]].notna().any(axis=1)
+    table["target"] = table["score"].mask(differ & raters_agree).fillna(-1).astype(np.int64)
     return table[["row", "frame", "clip", "patient", "target"]]
 
 

@@ -58,6 +58,11 @@ class LungModule(pl.LightningModule):
         self.val_metrics = MetricCollection({**watched}, prefix="val/")
         self.test_metrics = self.val_metrics.clone(prefix="test/")
 
+    @property
+    def folds(self) -> int:
+        """Parts into which the training patients are divided for cross-validation; 1 is none."""
+        return 1
+
     def step(self, batch: Batch) -> Step:
         """The paper: what it makes of a batch of `image` (B, 1, H, W) or `frames` (B, T, 1, H, W) in [0, 1]."""
         raise NotImplementedError

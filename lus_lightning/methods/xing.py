@@ -38,9 +38,9 @@ class CascadedVotingClassifier(LungModule):
     Args:
         lr, momentum, weight_decay: of stochastic gradient descent (Table 2).
         weights: `imagenet`, `none`, or one weights file per network, of stage 1 and then of stage 2.
+        folds: of the cross-validation in stage 1.
         selector: the network of stage 1, `folds` times.
         networks: the networks of stage 2.
-        folds: of the cross-validation in stage 1.
         select: whether there is a stage 1; without it stage 2 trains on all images (Fig. 11, methods 3-6) in a fit of one epoch.
         threshold: confidence that decides where all networks differ.
         undecided: below it, `abstain` or `most_confident`.
@@ -56,9 +56,9 @@ class CascadedVotingClassifier(LungModule):
         momentum: float,
         weight_decay: float,
         weights: str | list[str],
+        folds: int,
         selector: str = "resnet50",
         networks: Sequence[str] = ("resnet50", "vgg19", "torchvision:googlenet"),
-        folds: int = 5,
         select: bool = True,
         threshold: float = 0.8,
         undecided: str = "abstain",
@@ -91,6 +91,11 @@ class CascadedVotingClassifier(LungModule):
             each = [each[0]] * len(self.fold_networks.members) + each[1:]
         for network, source in zip(networks, each, strict=True):
             network.load_weights(source)
+
+    @property
+    def folds(self) -> int:
+        """Folds of stage 1."""
+        return int(self.hparams["folds"]) if self.hparams["select"] else 1
 
     @property
     def selecting(self) -> bool:

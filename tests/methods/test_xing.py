@@ -20,7 +20,7 @@ ITERATIONS = 6
 def data_module(root, **changes):
     augmentation = Augmentation(rotate_degrees=10, shift=0.05, scale=0.1, flip=0.5, brightness=0.1, contrast=0.1)
     given = {"size": 64, "batch_size": 4, "study": "tiny", "root": str(root), "iterations": ITERATIONS, "choice": FrameChoice(max_frames=2),
-             "split": Split(test_share=0.25, folds=3), "augmentation": augmentation, "num_workers": 2}  # fmt: skip
+             "split": Split(test_share=0.25), "augmentation": augmentation, "num_workers": 2}  # fmt: skip
     return FrameDataModule(**(given | changes))
 
 
@@ -96,7 +96,7 @@ def test_stage_1_leaves_no_momentum_in_the_checkpoint_and_stage_2_does_not_move_
 def test_selection_csv_is_what_the_network_that_did_not_see_the_patient_says(unbroken, tiny_study):
     model, folder = unbroken
     data = data_module(tiny_study)
-    data.setup("fit")
+    trainer(folder).test(cascade(), data, ckpt_path=folder / "checkpoints" / "last.ckpt", verbose=False)
     train, chosen = data.part("train"), pd.read_csv(folder / "selection.csv")
     assert len(chosen) == len(train)
     assert chosen.groupby("patient")["fold"].nunique().eq(1).all()
