@@ -8,6 +8,7 @@ from typing import Final
 
 import av
 import numpy as np
+from av.video.reformatter import VideoReformatter
 from PIL import Image
 
 from lus_lightning.errors import UserError
@@ -122,11 +123,12 @@ def _read_video(path: Path) -> Clip:
 
 def _decoded(container: "av.container.InputContainer", stream: "av.VideoStream") -> Iterator[np.ndarray]:
     count = 0
+    grey = VideoReformatter()  # one for all frames: setting it up costs as much as decoding a frame
     try:
         for frame in container.decode(stream):
             if frame.is_corrupt:
                 raise UserError(f"is truncated or damaged: frame {count} is corrupt; {REPLACE}")
-            yield frame.to_ndarray(format="gray")
+            yield grey.reformat(frame, format="gray").to_ndarray()
             count += 1
     except av.FFmpegError:
         if count == 0:

@@ -119,7 +119,7 @@ def _npy(root):
 
 
 BAD_CLIPS = {
-    "truncated": (lambda r: (r / "clips/c3.mp4").write_bytes((r / "clips/c3.mp4").read_bytes()[:900]), "its end is missing"),
+    "truncated": (lambda r: (r / "clips/c3.mp4").write_bytes((r / "clips/c3.mp4").read_bytes()[:900]), "clips/c3.mp4"),
     "empty": (lambda r: (r / "clips/c3.mp4").write_bytes(b""), "is empty (0 bytes)"),
     "not a video": (lambda r: (r / "clips/c3.mp4").write_text("a letter"), "cannot be read"),
     "missing": (lambda r: (r / "clips/c3.mp4").unlink(), "there is no such file"),
