@@ -33,11 +33,11 @@ def backdrop(rng: np.random.Generator, scene: Scene, wall_mm: np.ndarray) -> Bac
     share = scene.geometry.sample_depths_mm()[None] / wall_mm[:, None]
     share = share + 0.04 * smooth_noise(rng, (lines, 1), (14, 1)) * np.minimum(share, 1)
     edges = np.sort(rng.uniform(0.08, 0.92, rng.integers(2, 5)))
-    levels_db = scene.wall_db + rng.normal(0, 4, len(edges) + 1)
-    level = np.take(levels_db, np.searchsorted(edges, share)).astype(np.float32) + 3 * smooth_noise(rng, (lines, samples), (9, 2.2))
+    levels_db = scene.wall_db + rng.normal(0, 6, len(edges) + 1)
+    level = np.take(levels_db, np.searchsorted(edges, share)).astype(np.float32) + 4 * smooth_noise(rng, (lines, samples), (12, 1.6))
     wall = 10 ** (level / 20)
-    for edge in np.append(edges, rng.uniform(0.1, 0.95, rng.integers(0, 5))):
-        bright = 10 ** (rng.uniform(-14, -2) / 20) * np.clip(0.6 + 0.5 * smooth_noise(rng, (lines, 1), (8, 1)), 0, 2)
+    for edge in np.append(edges, rng.uniform(0.1, 0.95, rng.integers(2, 10))):
+        bright = 10 ** (rng.uniform(-18, -4) / 20) * np.clip(0.6 + 0.5 * smooth_noise(rng, (lines, 1), (8, 1)), 0, 2)
         wall += bright * np.exp(-(((share - edge) * wall_mm[:, None] / 0.5) ** 2))
     wall += 0.7 * np.exp(-scene.geometry.sample_depths_mm() / 1.2)[None]
     return Backdrop(wall.astype(np.float32), smooth_noise(rng, (4096, 1), (rng.uniform(8, 25), 1))[:, 0])
@@ -96,7 +96,8 @@ def diffuse(scene: Scene, lines: Profile, back: Backdrop) -> np.ndarray:
     if scene.effusion_mm:
         amplitude[~_below(depths, lines.pleura_mm)] = 10 ** (-50 / 20)
     np.copyto(amplitude, back.wall[None], where=~_below(depths, lines.wall_mm))
-    return _shade(scene, lines, depths, amplitude)
+    amplitude = _shade(scene, lines, depths, amplitude)
+    return amplitude + (10 ** (scene.clutter_db / 20) * np.exp(-depths / 60)).astype(np.float32)
 
 
 def _decaying(at_surface: np.ndarray, surface_mm: np.ndarray, depths_mm: np.ndarray, decay_mm: float) -> np.ndarray:
@@ -136,13 +137,13 @@ def _bronchograms(scene: Scene, lines: Profile, depths_mm: np.ndarray) -> np.nda
 def shade_strength(lines: Profile) -> np.ndarray:
     """How much of each scan line's beam a rib takes away, 0-1, (T, 128): soft at a rib's edges, as a beam is wide."""
     hidden = np.isfinite(lines.shadow_mm).astype(np.float32)
-    return cv2.GaussianBlur(hidden, (0, 0), sigmaX=1.6, sigmaY=0.01, borderType=cv2.BORDER_REPLICATE)
+    return cv2.GaussianBlur(hidden, (0, 0), sigmaX=2.2, sigmaY=0.01, borderType=cv2.BORDER_REPLICATE)
 
 
 def _shade(scene: Scene, lines: Profile, depths_mm: np.ndarray, amplitude: np.ndarray) -> np.ndarray:
     if len(scene.ribs):
         start = np.where(lines.visible, lines.wall_mm, lines.shadow_mm)
-        keep = 1 - 0.97 * shade_strength(lines)
+        keep = 1 - np.float32(1 - 10 ** (scene.shadow_db / 20)) * shade_strength(lines)
         amplitude *= np.where(_below(depths_mm, start), keep[..., None], np.float32(1))
     return amplitude
 

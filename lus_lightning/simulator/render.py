@@ -117,6 +117,7 @@ class _Compression:
         curve = np.linspace(0, 1, 1024) ** settings.gamma
         self.curve = (settings.black_level + (255 - settings.black_level) * curve).round().astype(np.uint8)
         self.last: np.ndarray | None = None
+        self.auto_db: np.ndarray | None = None
 
     def __call__(self, power: np.ndarray) -> np.ndarray:
         keep = np.float32(self.settings.persistence)
@@ -127,9 +128,19 @@ class _Compression:
             self.last = frame.copy()
         level = np.log10(power + np.float32(1e-12))
         level *= 10
-        level += self.offset_db
+        if self.auto_db is None:
+            self.auto_db = self._even_out(level)
+        level += self.offset_db + self.auto_db
+        for frame in level:
+            cv2.GaussianBlur(frame, (5, 5), self.settings.smoothing, dst=frame)
         scaled = (level / np.float32(self.settings.dynamic_range_db) + 1) * 1023
         return self.curve[np.clip(scaled, 0, 1023).astype(np.int16)]
+
+
+    def _even_out(self, level: np.ndarray) -> np.ndarray:
+        """Automatic TGC, set on the first frames and kept: (256,) dB that bring each depth's mean nearer to the usual fall with depth."""
+        found = cv2.GaussianBlur(level.mean(axis=(0, 1))[None], (0, 0), sigmaX=20, sigmaY=0.01)[0]
+        return np.float32(self.settings.auto_tgc) * np.clip(np.linspace(-17, -34, SAMPLES, dtype=np.float32) - found, -18, 18)
 
 
 def _contact_db(rng: np.random.Generator) -> np.ndarray:

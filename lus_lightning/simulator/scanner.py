@@ -22,6 +22,7 @@ class Scanner:
     frequency_mhz: Range
     dynamic_range_db: Range
     gamma: Range
+    gain_db: float
     cycles: Range = (1.2, 2.2)
     text: float = 0.3
     crop: float = 0.3
@@ -30,18 +31,22 @@ class Scanner:
 SCANNERS = {
     scanner.name: scanner
     for scanner in (
-        Scanner("sim-handheld", "convex", (0.56, 0.62), (45, 55), (80, 130), (2.5, 4.0), (48, 62), (0.9, 1.2), crop=0.95, text=0.1),
-        Scanner("sim-cart", "convex", (0.5, 0.62), (50, 62), (100, 160), (2.5, 5.0), (55, 72), (0.7, 1.1), crop=0.2),
-        Scanner("sim-chip", "convex", (0.48, 0.62), (20, 32), (90, 160), (2.0, 3.5), (50, 65), (0.8, 1.2), cycles=(1.8, 3.0)),
-        Scanner("sim-phased", "phased", (0.65, 0.8), (4, 9), (110, 170), (1.8, 3.0), (48, 62), (0.8, 1.1), cycles=(1.8, 3.0)),
-        Scanner("sim-linear", "linear", (19, 25), (0, 0), (40, 65), (6.0, 10.0), (55, 70), (0.8, 1.1)),
+        Scanner("sim-handheld", "convex", (0.56, 0.62), (45, 55), (75, 110), (2.5, 4.0), (52, 66), (0.9, 1.2), -17, crop=0.95, text=0.1),
+        Scanner("sim-cart", "convex", (0.5, 0.62), (50, 62), (80, 130), (2.5, 5.0), (55, 72), (0.7, 1.1), -12, crop=0.2),
+        Scanner("sim-chip", "convex", (0.48, 0.62), (20, 32), (80, 130), (2.2, 3.5), (50, 65), (0.8, 1.2), -12, cycles=(1.8, 3.0)),
+        Scanner("sim-phased", "phased", (0.65, 0.8), (4, 9), (110, 170), (1.8, 3.0), (48, 62), (0.8, 1.1), -12, cycles=(1.8, 3.0)),
+        Scanner("sim-linear", "linear", (19, 25), (0, 0), (40, 65), (6.0, 10.0), (55, 70), (0.8, 1.1), -10),
     )
 }
 
 
 @dataclass(frozen=True)
 class Settings:
-    """One examination's machine settings. Widths in samples and lines are standard deviations of the point spread function."""
+    """One examination's machine settings.
+
+    `auto_tgc` is the share of the differences between depths that the machine evens out by itself. `psf_*` are standard deviations of
+    the point spread function, `smoothing` of speckle reduction after it.
+    """
 
     scanner: str
     geometry: Geometry
@@ -52,8 +57,10 @@ class Settings:
     dynamic_range_db: float
     gamma: float
     tgc_db: tuple[float, ...]
+    auto_tgc: float
     noise_db: float
     persistence: float
+    smoothing: float
     black_level: float
     text: str
 
@@ -66,7 +73,7 @@ def draw_settings(rng: np.random.Generator, scanners: tuple[str, ...], fps: floa
     scanner = SCANNERS[scanners[rng.integers(len(scanners))]]
     geometry = _draw_geometry(rng, scanner, size)
     wavelength_mm = 1.54 / rng.uniform(*scanner.frequency_mhz)
-    gain_db = rng.normal(0, 5)
+    gain_db = scanner.gain_db + rng.normal(0, 4)
     return Settings(
         scanner=scanner.name,
         geometry=geometry,
@@ -77,8 +84,10 @@ def draw_settings(rng: np.random.Generator, scanners: tuple[str, ...], fps: floa
         dynamic_range_db=rng.uniform(*scanner.dynamic_range_db),
         gamma=rng.uniform(*scanner.gamma),
         tgc_db=tuple(np.cumsum(rng.normal(0, 1.8, 6)) - np.linspace(0, rng.uniform(0, 14), 6)),
+        auto_tgc=rng.uniform(0.5, 1.0),
         noise_db=rng.uniform(-66, -48),
         persistence=rng.uniform(0, 0.5),
+        smoothing=rng.uniform(0.3, 1.1),
         black_level=float(rng.choice([0, 0, 0, 4, 10])),
         text=_draw_text(rng) if rng.random() < scanner.text else "",
     )
@@ -95,7 +104,7 @@ def _draw_geometry(rng: np.random.Generator, scanner: Scanner, size: int) -> Geo
         top += rng.uniform(0, 0.1) * height_mm
         mm_per_px = height_mm * rng.uniform(0.85, 1.02) / size
     else:
-        mm_per_px = max(height_mm, width_mm) * rng.uniform(1.0, 1.2) / size
+        mm_per_px = max(height_mm, width_mm) * rng.uniform(1.0, 1.08) / size
         top -= rng.uniform(0, 0.5) * (mm_per_px * size - height_mm)
     left = rng.normal(0, 0.04) * width_mm
     return Geometry(scanner.probe, aperture, radius, depth, size, size, float(mm_per_px), float(top), float(left))

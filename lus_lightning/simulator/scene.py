@@ -66,7 +66,7 @@ class Scene:
     `ribs` (N, 3): centre, half width, height above the pleura, mm; none in transversal view. `a_lines` is the level in dB of each
     reverberation against the one before. `distractors` (N, 4): x, width, length (mm), level (dB) of short vertical artefacts that are no
     B-lines (Z- and I-lines). `effusion_mm` is the fluid's depth, `haze_db` and `haze_mm` level and decay of the diffuse reverberation under
-    an aerated lung's pleura.
+    an aerated lung's pleura, `clutter_db` the level of what is everywhere, `shadow_db` how much a rib takes away.
     """
 
     geometry: Geometry
@@ -81,6 +81,8 @@ class Scene:
     effusion_mm: float
     haze_db: float
     haze_mm: float
+    clutter_db: float
+    shadow_db: float
     wall_db: float
     seed: int
 
@@ -95,12 +97,13 @@ def draw_scene(rng: np.random.Generator, patient: Patient, burden: Burden, geome
     depth = float(np.clip(patient.wall_mm * rng.uniform(0.8, 1.25), 8, 0.4 * geometry.depth_mm))
     half = geometry.arc_half_mm(depth)
     ill = burden.illness
-    consolidations = _draw_consolidations(rng, burden, half)
+    haze_db = float(rng.uniform(-36, -18))
+    b_lines = _draw_b_lines(rng, ill, half, haze_db)
     healthy = max(0.0, 1 - 2 * ill)
     return Scene(
         geometry=geometry,
         orientation=orientation,
-        pleura=_draw_pleura(rng, ill, depth, half),
+        pleura=_draw_pleura(rng, ill, depth, half, b_lines),
         ribs=_draw_ribs(rng, depth, half) if orientation == "longitudinal" else np.zeros((0, 3)),
         motion=Motion(
             patient.breaths_per_s,
@@ -109,22 +112,30 @@ def draw_scene(rng: np.random.Generator, patient: Patient, burden: Burden, geome
             float(rng.uniform(0.1, 0.8)),
             float(rng.normal(0, 0.5)),
         ),
-        a_lines=float(rng.uniform(-14, -7) - 16 * (rng.random() > 0.35 + 0.6 * healthy) - 6 * ill),
-        b_lines=_draw_b_lines(rng, ill, half),
+        a_lines=float(rng.uniform(-12, -6) - 16 * (rng.random() > 0.45 + 0.55 * healthy) - 4 * ill),
+        b_lines=b_lines,
         distractors=_draw_distractors(rng, half),
-        consolidations=consolidations,
-        effusion_mm=float(rng.uniform(6, 45)) if rng.random() < burden.effusion else 0.0,
-        haze_db=float(rng.uniform(-34, -17)),
-        haze_mm=float(rng.uniform(10, 60)),
+        consolidations=_draw_consolidations(rng, burden, half),
+        effusion_mm=float(rng.uniform(6, max(8.0, min(45.0, 0.5 * geometry.depth_mm - depth)))) if rng.random() < burden.effusion else 0.0,
+        haze_db=haze_db,
+        haze_mm=float(rng.uniform(15, 90)),
+        clutter_db=float(rng.uniform(-52, -30)),
+        shadow_db=float(rng.uniform(-30, -12)),
         wall_db=float(rng.uniform(-24, -12)),
         seed=int(rng.integers(2**31)),
     )
 
 
-def _draw_pleura(rng: np.random.Generator, ill: float, depth: float, half: float) -> Pleura:
+def _draw_pleura(rng: np.random.Generator, ill: float, depth: float, half: float, b_lines: BLines) -> Pleura:
+    """Indents lie over some single B-lines, breaks over some of all: there the sound enters (Soldati et al. 2020); a few lie anywhere."""
     rough = 0.12 + 0.7 * max(0.0, ill - 0.3) * rng.random()
     ripples = np.column_stack([rng.uniform(0.2, 1, 6) * rough, rng.uniform(3, 25, 6), rng.uniform(0, 2 * np.pi, 6)])
-    n_indents, n_breaks = rng.poisson(5 * np.clip(ill - 0.2, 0, 0.45)), rng.poisson(9 * np.clip(ill - 0.3, 0, 0.5))
+    single = b_lines.x_mm[b_lines.width_mm < 3]
+    indents = np.append(single[rng.random(len(single)) < 0.4], rng.uniform(-half, half, rng.poisson(0.4 * (ill > 0.25))))
+    breaks = single[rng.random(len(single)) < 1.2 * max(0.0, ill - 0.35)]
+    for centre, width in zip(b_lines.x_mm, b_lines.width_mm, strict=True):
+        if width >= 3:
+            breaks = np.append(breaks, centre + width * rng.uniform(-0.5, 0.5, rng.poisson(width * 0.06)))
     return Pleura(
         depth_mm=depth,
         tilt=float(rng.normal(0, 0.07)),
@@ -132,42 +143,39 @@ def _draw_pleura(rng: np.random.Generator, ill: float, depth: float, half: float
         thickness_mm=float(rng.uniform(0.7, 1.4) + 1.2 * ill * rng.random()),
         level_db=float(rng.uniform(-5, 3)),
         ripples=ripples,
-        indents=np.column_stack([rng.uniform(-half, half, n_indents), rng.uniform(2, 5, n_indents), rng.uniform(0.8, 2.2, n_indents)]),
-        breaks=np.column_stack([rng.uniform(-half, half, n_breaks), rng.uniform(1.5, 3 + 5 * ill, n_breaks)]),
+        indents=np.column_stack([indents, rng.uniform(2.5, 5, len(indents)), rng.uniform(1, 2.5, len(indents))]),
+        breaks=np.column_stack([breaks, rng.uniform(2, 3 + 5 * ill, len(breaks))]),
     )
 
 
 def _draw_ribs(rng: np.random.Generator, depth: float, half: float) -> np.ndarray:
-    pitch, offset = rng.uniform(24, 38), rng.uniform(-0.35, 0.35)
+    pitch, offset = rng.uniform(26, 40), rng.uniform(-0.35, 0.35)
     centres = (np.arange(-4, 5) + 0.5 + offset) * pitch
     centres = centres[np.abs(centres) < half + 8]
     return np.column_stack(
-        [centres, rng.uniform(4, 7.5, len(centres)), np.minimum(rng.uniform(5, 9, len(centres)), 0.45 * depth)]
+        [centres, rng.uniform(4.5, 8, len(centres)), np.minimum(rng.uniform(5, 9, len(centres)), 0.45 * depth)]
     )
 
 
-def _draw_b_lines(rng: np.random.Generator, ill: float, half: float) -> BLines:
-    x: list[float] = []
-    width: list[float] = []
-    spacing = rng.uniform(5, 9)
-    if rng.random() < 0.12 + 3.2 * max(0.0, ill - 0.22):
-        count = 1 + rng.poisson(10 * np.clip(ill - 0.22, 0.0, 0.35))
-        x += list(rng.uniform(-half, half) + np.cumsum(np.maximum(3.3, rng.normal(spacing, 1.0, count))))
-    x = [(v + half) % (2 * half) - half for v in x]
-    width += list(rng.uniform(1.2, 2.6, len(x)))
-    for _ in range(rng.poisson(4.5 * np.clip(ill - 0.42, 0, 0.4))):
-        cluster = rng.uniform(-half, half) + np.cumsum(rng.uniform(1.4, 2.9, rng.integers(3, 7)))
-        x += list(cluster)
-        width += list(rng.uniform(1.0, 2.2, len(cluster)))
-    if rng.random() < 3 * (ill - 0.52):
-        share = rng.uniform(0.1, 0.4) if rng.random() > 3.5 * (ill - 0.6) else rng.uniform(0.45, 1.3)
-        x.append(float(rng.uniform(-half, half) * max(0.0, 1.1 - share)))
-        width.append(float(share * 2 * half))
+def _draw_b_lines(rng: np.random.Generator, ill: float, half: float, haze_db: float) -> BLines:
+    """Singles about 7 mm apart from illness 0.2 on, from 0.42 clusters closer than 3 mm, from 0.55 confluent areas up to a white lung."""
+    groups = [(np.zeros(0), np.zeros(0))]
+    if rng.random() < 0.08 + 5 * max(0.0, ill - 0.22):
+        gaps = np.maximum(4.0, rng.normal(rng.uniform(6, 9), 1.0, 1 + rng.poisson(11 * np.clip(ill - 0.18, 0.0, 0.35))))
+        x = rng.uniform(-half, half) + np.cumsum(gaps)
+        groups.append((x - 2 * half * (x.mean() > half), rng.uniform(1.4, 2.8, len(x))))
+    for _ in range(rng.poisson(7.5 * np.clip(ill - 0.4, 0, 0.35))):
+        n = rng.integers(3, 7)
+        groups.append((rng.uniform(-half, half) + np.cumsum(rng.uniform(1.6, 2.9, n)), rng.uniform(1.0, 2.2, n)))
+    if rng.random() < 4 * (ill - 0.55):
+        share = rng.uniform(0.55, 1.4) if rng.random() < 4 * (ill - 0.62) else rng.uniform(0.1, 0.4)
+        groups.append((rng.uniform(-half, half, 1) * max(0.0, 1.1 - share), np.array([share * 2 * half])))
+    x, width = (np.concatenate(column) for column in zip(*groups, strict=True))
     n = len(x)
     return BLines(
-        x_mm=np.array(x),
-        width_mm=np.array(width),
-        level_db=rng.uniform(-19, -8) + rng.normal(0, 2, n),
+        x_mm=x,
+        width_mm=width,
+        level_db=min(haze_db + rng.uniform(9, 17), -6.0) + rng.normal(0, 1.5, n),
         decay_mm=rng.uniform(60, 300, n),
         phase=rng.uniform(0, 2 * np.pi, n),
         threshold=np.where(rng.random(n) < 0.75, -2.0, rng.uniform(-1.0, 0.6, n)),

@@ -69,8 +69,8 @@ class Study:
 STUDIES = {
     study.name: study
     for study in (
-        # Xing et al., section 2.1: 26 + 5 patients, 12 zones; one loop a zone of the paper's three, three machines instead of one.
-        Study("xing", 1, patients=31, held_out=5),
+        # Xing et al., section 2.1: 26 + 5 patients, 12 zones; three loops of 5 s a zone; three machines, not one.
+        Study("xing", 1, patients=31, held_out=5, loops=3, frames=21, fps=4),
         # Raillard et al.: 49 patients (12 healthy), 12 zones, one machine.
         Study("raillard", 1, 49, 0, frames=24, fps=8, standard="raillard", scanners=("sim-chip",), healthy_share=12 / 49, masks=False),
         # Muñoz et al., Dataset-2: 30 patients, 12 zones, one machine, both orientations, beam space.
@@ -110,7 +110,7 @@ def patient_ranks(study: Study) -> np.ndarray:
     return (rng.permutation(study.patients) + rng.random(study.patients)) / study.patients
 
 
-def test_patients(study: Study) -> list[str]:
+def held_out_patients(study: Study) -> list[str]:
     """Who is held out: evenly spread over illness, so that a few patients show every score."""
     if not study.held_out:
         return []
@@ -125,7 +125,7 @@ def study_facts(study: Study) -> dict[str, Any]:
     return {
         "simulated": "every picture, label and patient here is simulated",
         "key": study.key,
-        "test_patients": test_patients(study),
+        "test_patients": held_out_patients(study),
         **json.loads(json.dumps(asdict(study))),
     }
 
