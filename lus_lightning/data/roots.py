@@ -1,14 +1,16 @@
-"""Where data and cache lie: local folders, and any fsspec URL through fsspec's local file cache."""
+"""Where data and cache lie: local folders, and any fsspec URL through a local file cache."""
 
-import hashlib
 import os
-import shutil
+import uuid
 from pathlib import Path, PurePosixPath
+from urllib.parse import unquote
 
 import fsspec
-from fsspec.implementations.cached import WholeFileCacheFileSystem
 from fsspec.implementations.local import LocalFileSystem
+from rich.console import Console
+from rich.progress import track
 
+from lus_lightning.data.identity import digest
 from lus_lightning.errors import UserError
 
 
@@ -22,8 +24,9 @@ def root_name(root: str | Path) -> str:
     text = str(root)
     if "://" not in text:
         return Path(text).resolve().name
-    parts = [part for link in text.split("::") for part in PurePosixPath(link.split("://")[-1]).parts if part != "/"]
-    return PurePosixPath(parts[-1]).stem if parts else "data"
+    links = [PurePosixPath(link.split("://")[-1]) for link in text.split("::")]
+    inner = next((i for i, link in enumerate(links) if link.name), 0)
+    return (links[inner].name if inner == 0 else links[inner].stem) or "data"
 
 
 def local_root(root: str | Path, cache_dir: Path) -> Path:
@@ -59,33 +62,48 @@ def _checked(folder: Path, shown: str) -> Path:
 
 
 def _mirror(remote: fsspec.AbstractFileSystem, base: str, shown: str, cache_dir: Path) -> Path:
-    found = remote.find(base)
+    """Fetch what is new into files named after content and address, and lay links to them out as the remote folder is."""
+    remote.invalidate_cache()
+    found = remote.find(base, detail=True, on_error="raise")
     if not found:
         raise UserError(f"{shown} holds no files, or does not exist; give the folder that holds the clips")
-    place = cache_dir / "remote" / hashlib.sha256(shown.encode()).hexdigest()[:16]
-    blobs = WholeFileCacheFileSystem(fs=remote, cache_storage=str(place / "blobs"), check_files=True, expiry_time=False)
+    place = cache_dir / "remote" / digest(shown)[:16]
     mirror = place / root_name(shown)
-    prefix = base.rstrip("/") + "/" if base.strip("/") else base
-    names = {PurePosixPath(name.removeprefix(prefix).lstrip("/")): name for name in found}
-    for relative, name in names.items():
+    prefix = f"{base.rstrip('/')}/" if base.strip("/") else base
+    wanted = {}
+    for name, known in track(found.items(), "fetching", console=Console(stderr=True), transient=True):
+        relative = PurePosixPath(name.removeprefix(prefix).lstrip("/"))
+        if "http" in remote.protocol:  # listed as in the page's links
+            relative = PurePosixPath(unquote(str(relative)))
         if ".." in relative.parts:
             raise UserError(f"{shown} names a file outside itself ({relative}); give a cleaner root")
-        _link(blobs, name, mirror / relative)
-    for path in [p for p in mirror.rglob("*") if p.is_symlink() and PurePosixPath(p.relative_to(mirror).as_posix()) not in names]:
+        # Listings of web pages tell nothing of a file; its own headers do (ETag, Last-Modified).
+        info = remote.info(name) if known.get("size") is None else known
+        wanted[mirror / relative] = _fetched(remote, name, place / "files" / digest(sorted(info.items(), key=str)))
+    for path in [p for p in mirror.rglob("*") if p.is_symlink() and p not in wanted]:
         path.unlink()
+    for target, file in wanted.items():
+        _link(file, target)
     return mirror
 
 
-def _link(blobs: WholeFileCacheFileSystem, name: str, target: Path) -> None:
-    """Let `target` be a link to the cached copy of the remote file `name`; the link's swap is atomic."""
-    with blobs.open(name) as file:
-        blob = Path(file.name).absolute()
-    if target.is_symlink() and target.readlink() == blob:
+def _fetched(remote: fsspec.AbstractFileSystem, name: str, file: Path) -> Path:
+    if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        fresh = file.with_name(f".{file.name}.{uuid.uuid4().hex}")
+        try:
+            remote.get_file(name, str(fresh))
+            fresh.replace(file)
+        finally:
+            fresh.unlink(missing_ok=True)
+    return file.absolute()
+
+
+def _link(file: Path, target: Path) -> None:
+    """Let `target` be a link to `file`; another process that does the same finds the old link or the new, never none."""
+    if target.is_symlink() and target.readlink() == file:
         return
     target.parent.mkdir(parents=True, exist_ok=True)
-    if target.is_dir():
-        shutil.rmtree(target)
-    fresh = target.with_name(f".{target.name}.{os.getpid()}")
-    fresh.unlink(missing_ok=True)
-    fresh.symlink_to(blob)
+    fresh = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+    fresh.symlink_to(file)
     fresh.replace(target)
