@@ -1,6 +1,6 @@
 """Who is trained on and who is tested: whole patients, in parts alike in their scores, as a pure function of table and seed."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import numpy as np
@@ -12,8 +12,8 @@ from lus_lightning.labels import SIGNS
 UNITS: Final = ("patient", "clip", "frame")
 STRATA: Final = ("score", "diagnosis")
 
-_TRIES: Final = 400
 _PAIRS: Final = 512
+_FRUITLESS: Final = 12
 
 
 def split_patients(
@@ -35,11 +35,12 @@ def split_patients(
         test_patients: always in the test part.
 
     Returns:
-        `clip`, (`frame`), `patient`, `unit` (its name), `split` ("train", "val", "test"), `fold` (0 to folds - 1 in train, else -1), one
-        row per row of the table and in its order.
+        `clip`, (`frame`), `patient`, `unit`, `split` ("train", "val", "test"), `fold` (0 to folds - 1 in train, else -1), one row per row
+        of the table and in its order.
 
     Raises:
-        UserError: an unknown choice or test patient, too few units, or a part without one of the classes (scores, diagnoses or signs).
+        UserError: an unknown choice or test patient, too few units, or a part (of training also: without any one fold) that lacks one of
+            the classes (scores, diagnoses or signs).
     """
     _check(table, test_share, val_share, unit, stratify, test_patients)
     names = table["clip"] + "/" + table["frame"].map("{:06d}".format) if unit == "frame" else table[unit]
@@ -66,7 +67,7 @@ def split_patients(
     where = features.index.get_indexer(pd.Index(names))
     columns = ["clip", "frame", "patient"] if unit == "frame" else ["clip", "patient"]
     split = np.array(["test", "val", "train"], dtype=object)[part]
-    return table[columns].assign(unit=names, split=split[where], fold=fold[where]).reset_index(drop=True)
+    return table[columns].assign(unit=unit, split=split[where], fold=fold[where]).reset_index(drop=True)
 
 
 def _check(table: pd.DataFrame, test_share: float, val_share: float, unit: str, stratify: str, test_patients: Sequence[str]) -> None:
@@ -119,14 +120,14 @@ def _deal(features: pd.DataFrame, sizes: list[int], rng: np.random.Generator, fi
     """Part of each unit, (U,) int: `sizes[p]` units in part p, `first` (forced units' features) counted with part 0."""
     values = features.to_numpy(float)
     fixed = np.zeros((len(sizes), values.shape[1]))
+    shares = np.array(sizes, float)
     if first is not None:
         fixed[0] = first.sum(axis=0)
+        shares[0] += len(first)
     totals = values.sum(axis=0) + fixed.sum(axis=0)
     values, fixed = (v[:, totals > 0] / totals[totals > 0] for v in (values, fixed))
-    classes = np.array([c.split()[0] in ("score", "diagnosis", "sign") for c in features.columns.astype(str)])[totals > 0]
-    shares = np.array(sizes, float)
-    shares[0] += 0 if first is None else len(first)
     want = np.where(np.array(sizes)[:, None] > 0, shares[:, None] / shares.sum(), fixed)
+    classes = np.array([c in _classes(features) for c in features])[totals > 0]
 
     def cost(sums: np.ndarray) -> np.ndarray:
         """Squared distance from the wanted shares, and one for every class that a part with units lacks; sums (..., P, F)."""
@@ -139,10 +140,19 @@ def _deal(features: pd.DataFrame, sizes: list[int], rng: np.random.Generator, fi
     turns = np.argsort(np.concatenate([(np.arange(s) + rng.random()) / s for s in sizes if s]), kind="stable")
     part = np.empty(len(values), int)
     part[order] = np.repeat(np.arange(len(sizes)), sizes)[turns]
-    sums = fixed + np.stack([values[part == p].sum(axis=0) for p in range(len(sizes))])
-    for _ in range(_TRIES):
-        a, b = rng.integers(len(values), size=(2, _PAIRS)) if len(values) else (np.empty(0, int),) * 2
+    return _exchanged(part, values, fixed, cost, rng)
+
+
+def _exchanged(
+    part: np.ndarray, values: np.ndarray, fixed: np.ndarray, cost: Callable[[np.ndarray], np.ndarray], rng: np.random.Generator
+) -> np.ndarray:
+    """Units of two parts change places, the best of some random pairs at a time, until no pair of many lowers the cost."""
+    sums = fixed + np.stack([values[part == p].sum(axis=0) for p in range(len(fixed))])
+    fruitless = 0
+    while fruitless < _FRUITLESS:
+        a, b = rng.integers(len(values), size=(2, _PAIRS)) if len(values) else np.empty((2, 0), int)
         a, b = a[part[a] != part[b]], b[part[a] != part[b]]
+        fruitless += 1
         if not len(a):
             continue
         moved = np.repeat(sums[None], len(a), axis=0)
@@ -151,18 +161,21 @@ def _deal(features: pd.DataFrame, sizes: list[int], rng: np.random.Generator, fi
         moved[rows, part[b]] -= difference
         costs = cost(moved)
         best = costs.argmin()
-        if costs[best] < cost(sums) - 1e-12:
-            part[a[best]], part[b[best]], sums = part[b[best]], part[a[best]], moved[best]
+        if costs[best] < cost(sums) - 1e-9:
+            part[a[best]], part[b[best]], sums, fruitless = part[b[best]], part[a[best]], moved[best], 0
     return part
 
 
+def _classes(features: pd.DataFrame) -> list[str]:
+    return [c for c in features.columns.astype(str) if c.startswith(("score ", "diagnosis ", "sign "))]
+
+
 def _check_classes(features: pd.DataFrame, part: np.ndarray, fold: np.ndarray) -> None:
-    classes = [c for c in features.columns.astype(str) if c.split()[0] in ("score", "diagnosis", "sign")]
     places = {"test part": part == 0, "validation part": part == 1, "training part": part == 2}
     # A fold may lack a class; a network trained on the other folds must have met every one.
     places |= {f"training part without fold {i}": (part == 2) & (fold != i) for i in range(fold.max() + 1)}
     for place, inside in places.items():
-        for name in classes:
+        for name in _classes(features):
             if inside.any() and not features.loc[inside, name].any():
                 raise UserError(
                     f"the {place} ({inside.sum()} of {len(features)}) has nobody with {name}, which {int((features[name] > 0).sum())} have;"

@@ -1,0 +1,216 @@
+"""Splits: whole patients, alike parts, and nothing but table and seed decides."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from sklearn.model_selection import StratifiedGroupKFold
+
+from lus_lightning.data.index import build_index
+from lus_lightning.data.splits import split_patients
+from lus_lightning.errors import UserError
+
+SIGNS = ("a_lines", "b_lines", "effusion", "consolidation")
+
+
+def _table(scores_by_patient):
+    """One row per clip from each patient's list of scores."""
+    rows = [(f"p{i}-{j}", f"p{i}", s) for i, scores in enumerate(scores_by_patient) for j, s in enumerate(scores)]
+    table = pd.DataFrame(rows, columns=["clip", "patient", "score"])
+    diagnosis = {p: "COVID" if int(p[1:]) % 2 else "healthy" for p in table["patient"]}
+    return table.assign(diagnosis=table["patient"].map(diagnosis), score=table["score"].astype("Int64"), **dict.fromkeys(SIGNS, pd.NA))
+
+
+def _random_table(patients, seed, clips=6):
+    rng = np.random.default_rng(seed)
+    return _table([np.clip(rng.integers(4) + rng.integers(-1, 2, clips), 0, 3) for _ in range(patients)])
+
+
+tables = st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=7), min_size=6, max_size=30).map(_table)
+recipes = st.fixed_dictionaries(
+    {
+        "test_share": st.sampled_from([0.0, 0.1, 0.2, 0.35]),
+        "val_share": st.sampled_from([0.0, 0.15, 0.3]),
+        "folds": st.integers(0, 5),
+        "seed": st.integers(0, 2**32 - 1),
+        "unit": st.sampled_from(["patient", "clip"]),
+        "stratify": st.sampled_from(["score", "diagnosis"]),
+    }
+)
+
+
+def _split(table, recipe):
+    """The split, or none where the rules forbid one."""
+    try:
+        return split_patients(table, **recipe)
+    except UserError:
+        return None
+
+
+@settings(max_examples=40, deadline=None)
+@given(tables, recipes)
+def test_no_unit_is_on_two_sides_and_every_clip_is_somewhere(table, recipe):
+    split = _split(table, recipe)
+    assume(split is not None)
+    assert split["clip"].tolist() == table["clip"].tolist()
+    assert set(split["split"]) <= {"train", "val", "test"}
+    assert (split.groupby(recipe["unit"])[["split", "fold"]].nunique() == 1).all(axis=None)
+
+
+@settings(max_examples=40, deadline=None)
+@given(tables, recipes)
+def test_folds_cover_the_training_units_once_and_differ_by_at_most_one(table, recipe):
+    split = _split(table, recipe)
+    assume(split is not None)
+    train = split[split["split"] == "train"]
+    assert (split.loc[split["split"] != "train", "fold"] == -1).all()
+    expected = range(recipe["folds"]) if recipe["folds"] > 1 else [-1]
+    assert sorted(train["fold"].unique()) == list(expected)
+    sizes = train.groupby("fold")[recipe["unit"]].nunique()
+    assert sizes.max() - sizes.min() <= 1
+
+
+@settings(max_examples=40, deadline=None)
+@given(tables, recipes, st.integers(0, 1000))
+def test_neither_the_order_of_rows_nor_other_columns_nor_a_second_call_change_the_split(table, recipe, order):
+    split = _split(table, recipe)
+    shuffled = table.sample(frac=1, random_state=order).assign(zone="L1")
+    again = _split(shuffled, recipe)
+    assert (split is None) == (again is None)
+    if split is not None:
+        pd.testing.assert_frame_equal(split.set_index("clip"), again.set_index("clip").loc[split["clip"]])
+
+
+@settings(max_examples=40, deadline=None)
+@given(tables, recipes, st.integers(1, 3))
+def test_forced_patients_are_tested_on(table, recipe, count):
+    forced = tuple(table["patient"].unique()[:count])
+    split = _split(table, recipe | {"unit": "patient", "test_patients": forced})
+    assume(split is not None)
+    assert (split.loc[split["patient"].isin(forced), "split"] == "test").all()
+    wanted = round(recipe["test_share"] * table["patient"].nunique())
+    assert split.loc[split["split"] == "test", "patient"].nunique() == max(wanted, count, recipe["test_share"] > 0)
+
+
+@settings(max_examples=40, deadline=None)
+@given(tables, recipes)
+def test_every_part_has_every_class_and_so_has_the_training_part_without_any_fold(table, recipe):
+    split = _split(table, recipe)
+    assume(split is not None)
+    joined = table.merge(split, on=["clip", "patient"])
+    train = joined[joined["split"] == "train"]
+    parts = [g for _, g in joined.groupby("split")] + [train[train["fold"] != i] for i in set(train["fold"]) - {-1}]
+    for part in parts:
+        assert set(part["score"]) == set(table["score"])
+        if recipe["stratify"] == "diagnosis":
+            assert set(part["diagnosis"]) == set(table["diagnosis"])
+
+
+def _worst_share_error(table, fold, folds):
+    """Largest deviation of a fold's share of a score's clips from an even share, and the number of missing classes."""
+    counts = pd.crosstab(fold, table["score"].astype(int))
+    return (counts / counts.sum() - 1 / folds).abs().max(axis=None), int((counts == 0).sum().sum())
+
+
+@pytest.mark.parametrize("folds", [3, 5])
+def test_folds_are_more_alike_than_scikit_learns(folds):
+    ours, theirs = [], []
+    for seed in range(8):
+        table = _random_table(31, seed)
+        ours.append(_worst_share_error(table, split_patients(table, 0, 0, folds, seed)["fold"].to_numpy(), folds))
+        fold = np.zeros(len(table), int)
+        splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+        for i, (_, held) in enumerate(splitter.split(table, table["score"].astype(int), table["patient"])):
+            fold[held] = i
+        theirs.append(_worst_share_error(table, fold, folds))
+    assert np.mean(ours, axis=0)[0] < np.mean(theirs, axis=0)[0]
+    assert sum(missing for _, missing in ours) == 0
+
+
+@pytest.mark.parametrize("stratify", ["score", "diagnosis"])
+def test_parts_are_alike_in_the_stratum_of_their_patients(stratify):
+    table = _random_table(60, 1)
+    stratum = table.groupby("patient")["score"].max() if stratify == "score" else table.groupby("patient")["diagnosis"].first()
+    split = split_patients(table, 0.25, 0.0, 5, 0, stratify=stratify)
+    per_patient = split.groupby("patient").first()
+    parts = [(per_patient["split"] == "test", 0.25)] + [(per_patient["fold"] == i, 0.15) for i in range(5)]
+    for part, share in parts:
+        counts = stratum[part].value_counts().reindex(stratum.unique(), fill_value=0)
+        assert (counts - share * stratum.value_counts()).abs().max() < 2
+
+
+def test_another_seed_is_another_split():
+    table = _random_table(31, 0)
+    splits = {tuple(split_patients(table, 0.2, 0.1, 3, seed)["split"]) for seed in range(6)}
+    assert len(splits) == 6
+
+
+def test_every_patient_is_tested_on_sometime():
+    table = _random_table(30, 0)
+    tested = set()
+    for seed in range(40):
+        split = split_patients(table, 0.2, 0.0, 0, seed)
+        tested |= set(split.loc[split["split"] == "test", "patient"])
+    assert len(tested) == 30
+
+
+def test_signs_divide_where_no_score_is_known():
+    rng = np.random.default_rng(0)
+    table = _random_table(40, 0).assign(score=pd.NA)
+    for sign in SIGNS:
+        table[sign] = pd.Series(rng.random(len(table)) < 0.08).astype("Int64").mask(rng.random(len(table)) < 0.3)
+    joined = table.merge(split_patients(table, 0.2, 0.2, 3, 0), on=["clip", "patient"])
+    for sign in SIGNS:
+        assert (joined.groupby(["split", "fold"])[sign].sum() > 0).all()
+
+
+def test_unlabelled_clips_are_divided_too():
+    split = split_patients(_random_table(10, 0).assign(score=pd.NA), 0.2, 0, 2, 0)
+    assert split["split"].value_counts().to_dict() == {"train": 48, "test": 12}
+
+
+def test_a_frame_split_spreads_a_patient_over_all_sides():
+    frames = _random_table(6, 0).loc[lambda t: t.index.repeat(20)].reset_index(drop=True)
+    frames = frames.assign(frame=frames.groupby("clip").cumcount())
+    split = split_patients(frames, 0.2, 0.0, 5, 0, unit="frame")
+    assert split[["clip", "frame"]].to_numpy().tolist() == frames[["clip", "frame"]].to_numpy().tolist()
+    assert (split.groupby("patient")["split"].nunique() == 2).all()
+    assert (split[split["fold"] >= 0].groupby("patient")["fold"].nunique() == 5).all()
+
+
+IMPOSSIBLE = {
+    "more folds than patients": ({"folds": 9}, "are too few for 0 in test, 0 in validation and 9 fold"),
+    "nobody left to train on": ({"test_share": 0.5, "val_share": 0.49}, "are too few"),
+    "a class that one patient has": ({"folds": 3}, "has nobody with score 3, which 1 have; use fewer folds"),
+    "a class that the test lacks": ({"test_share": 0.2}, "has nobody with score 3"),
+    "a negative share": ({"test_share": -0.1}, "must be 0 or more"),
+    "the whole": ({"test_share": 0.5, "val_share": 0.5}, "less than 1 together"),
+    "an unknown patient": ({"test_patients": ("p1", "1051")}, "no patient is called '1051'; name them as in the index, such as 'p0'"),
+    "an unknown unit": ({"unit": "hospital"}, "a unit of patient, clip, frame"),
+    "an unknown stratum": ({"stratify": "age"}, "stratified by score or diagnosis"),
+}
+
+
+@pytest.mark.parametrize("case", IMPOSSIBLE)
+def test_an_impossible_split_is_a_sentence_and_never_an_empty_part(case):
+    recipe, sentence = IMPOSSIBLE[case]
+    table = _table([[0, 1, 2]] * 5 + [[0, 1, 2, 3]])
+    with pytest.raises(UserError) as caught:
+        split_patients(table, **{"test_share": 0.0, "val_share": 0.0, "folds": 0, "seed": 0, **recipe})
+    assert sentence in str(caught.value)
+
+
+def test_a_missing_diagnosis_is_told_when_it_divides():
+    table = _random_table(10, 0)
+    table.loc[table["patient"] == "p3", "diagnosis"] = None
+    with pytest.raises(UserError, match="patient 'p3' has no diagnosis; fill it in, or stratify by score"):
+        split_patients(table, 0.2, 0, 2, 0, stratify="diagnosis")
+
+
+def test_real_patients_are_split_with_every_score_on_every_side(covid_blues):
+    table = build_index(covid_blues).table
+    for stratify in ("score", "diagnosis"):
+        joined = table.merge(split_patients(table, 0.2, 0.1, 5, 0, stratify=stratify), on=["clip", "patient"])
+        assert (joined.groupby("patient")["split"].nunique() == 1).all()
+        assert (pd.crosstab([joined["split"], joined["fold"]], joined["score"]) > 0).all(axis=None)
