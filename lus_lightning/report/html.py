@@ -25,6 +25,7 @@ from lus_lightning.report.tables import (
     confusions_long,
     members_table,
     metrics_long,
+    records,
     summary_table,
     sums_table,
 )
@@ -59,6 +60,7 @@ def make_report(run: Path, others: Mapping[str, Path] | None = None, replicates:
     folder.mkdir(exist_ok=True)
     write_tables(folder, sections, metrics["members"], this.provenance)
     content = metrics_content(this, metrics, other_metrics, sections, published, paper)
+    content["warnings"] = warnings_of(this, metrics, headline)
     (folder / "metrics.json").write_text(json.dumps(content, indent=1, allow_nan=False), encoding="utf-8")
     for figure in (f for section in sections for f in section.figures):
         save(figure, folder)
@@ -92,7 +94,7 @@ def metrics_content(
     """What `metrics.json` holds."""
     content = dict(metrics) | {"recipe": run.info["recipe"], "research_only": RESEARCH_ONLY, "run": run.provenance}
     content |= {key: run.info.get(key) for key in ("data", "changes", "overlays", "command", "versions", "device", "seconds")}
-    content |= {"others": others, "warnings": warnings_of(run, metrics)}
+    content |= {"others": others}
     tables = {table.name: table for section in sections for table in (*section.tables, *(f.table for f in section.figures if f.table))}
     if published and paper:
         shown = {name: _rows(t) for name, t in tables.items() if t.source}
@@ -109,7 +111,7 @@ def _rows(table: Table) -> list[dict[str, Any]]:
     return json.loads(table.cells.to_json(orient="records", double_precision=15))
 
 
-def warnings_of(run: Run, metrics: Mapping[str, Any]) -> list[str]:
+def warnings_of(run: Run, metrics: Mapping[str, Any], headline: str) -> list[str]:
     """What a reader must know before the numbers."""
     found = []
     if run.simulated:
@@ -118,6 +120,11 @@ def warnings_of(run: Run, metrics: Mapping[str, Any]) -> list[str]:
         told = "; ".join(f"{change['what']}: {change['here']} instead of {change['paper']}" for change in changes)
         kind = "a quick run" if any(name.startswith("quick") for name in run.info.get("overlays", [])) else "a changed recipe"
         found.append(f"This is {kind}, not the paper's training. {told[0].upper() + told[1:]}.")
+    for _, level, sign, record in records({headline: metrics["members"][headline]}):
+        given = np.flatnonzero(np.array(record["confusion"]).sum(axis=0))
+        if len(given) == 1 and record["n"] > 1:
+            told = "abstains every time" if given[0] == len(record["confusion"]) else f"always says {given[0]}"
+            found.append(f"{headline} {told} ({LEVEL_NAMES[level].lower()} level{f', {sign}' if sign else ''}): it has learned nothing.")
     return found + list(metrics["warnings"])
 
 

@@ -79,7 +79,8 @@ def load_run(folder: str | Path) -> Run:
         folder=folder,
         info=info,
         predictions=predictions,
-        split=pd.read_csv(folder / "split.csv", dtype=NAMES),
+        # In split.csv `unit` names the unit of each row; which kind of unit that is, run.json says.
+        split=pd.read_csv(folder / "split.csv", dtype=NAMES).assign(unit=info["data"]["split_unit"]),
         selection=pd.read_csv(path, dtype=NAMES) if (path := folder / "selection.csv").is_file() else None,
         truth=pd.read_parquet(path) if (path := folder / "truth.parquet").is_file() else None,
     )

@@ -68,7 +68,7 @@ def write_run(folder: Path, seed=0, n_test=12, n_train=25, select=True, simulate
         chosen.assign(p_own=own, pred=oof["pred"], kept=oof["pred"] == oof["target"]).to_csv(folder / "selection.csv", index=False)
     pd.concat(parts, ignore_index=True).to_parquet(folder / "predictions.parquet", index=False)
     both = pd.concat([train.assign(split="train"), test.assign(split="test")]).drop_duplicates("clip")
-    both.assign(unit=unit)[["clip", "patient", "unit", "split", "fold"]].to_csv(folder / "split.csv", index=False)
+    both.assign(unit=both["patient"])[["clip", "patient", "unit", "split", "fold"]].to_csv(folder / "split.csv", index=False)
     if simulated:
         pd.concat([train, test])[["clip", "frame", "truth_score"]].to_parquet(folder / "truth.parquet", index=False)
     data = {"name": "xing-study" if simulated else "covid-blues", "fingerprint": "3f9a1c2b", "simulated": simulated, "split_unit": unit,

@@ -82,6 +82,17 @@ def test_the_page_warns_of_simulated_data_few_patients_and_what_quick_changed(pa
     assert page.count("Research only; not for clinical use.") >= 2
 
 
+def test_a_network_that_always_says_the_same_is_called_out(tmp_path):
+    folder = write_run(tmp_path / "run", select=False)
+    rows = pd.read_parquet(folder / "predictions.parquet")
+    rows.loc[rows["member"] == "vote", "pred"] = 2
+    rows.to_parquet(folder / "predictions.parquet")
+    text = make_report(folder, replicates=50).read_text()
+    assert "vote always says 2 (image level): it has learned nothing." in text
+    often = 100 * rows.query("member == 'vote'")["target"].value_counts().max() / (rows["member"] == "vote").sum()
+    assert f"would give an accuracy of {often:.1f} % here" in text
+
+
 def test_the_page_loads_nothing_from_elsewhere(page, xing_run):
     assert not re.findall(r'(?:src|srcset)="(?!\w[\w.-]*\.png")', page)
     assert set(re.findall(r"https?://([^/\"]+)", page)) == {"doi.org"}
