@@ -120,7 +120,8 @@ def warnings_of(run: Run, metrics: Mapping[str, Any], headline: str) -> list[str
         told = "; ".join(f"{change['what']}: {change['here']} instead of {change['paper']}" for change in changes)
         kind = "a quick run" if any(name.startswith("quick") for name in run.info.get("overlays", [])) else "a changed recipe"
         found.append(f"This is {kind}, not the paper's training. {told[0].upper() + told[1:]}.")
-    for _, level, sign, record in records({headline: metrics["members"][headline]}):
+    levels = metrics["members"][headline]
+    for _, level, sign, record in records({headline: dict([next(iter(levels.items()))])}):
         given = np.flatnonzero(np.array(record["confusion"]).sum(axis=0))
         if len(given) == 1 and record["n"] > 1:
             told = "abstains every time" if given[0] == len(record["confusion"]) else f"always says {given[0]}"
