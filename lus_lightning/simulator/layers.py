@@ -56,12 +56,12 @@ def beam_masks(scene: Scene, lines: Profile) -> np.ndarray:
     mask = np.zeros((*surface.shape, len(depths)), np.uint8)
 
     def put(name: str, where: np.ndarray) -> None:
-        mask[where] |= bit[name]
+        np.bitwise_or(mask, where.view(np.uint8) * bit[name], out=mask)
 
-    put("pleural_line", (np.abs(depths - surface[..., None]) <= half) & (visible & ~lines.broken)[..., None])
+    _mark(mask, bit["pleural_line"], surface, half, scene.geometry.sample_mm, visible & ~lines.broken)
     if scene.a_lines > -18:
         for k in range(2, REVERBERATIONS + 1):
-            put("a_line", (np.abs(depths - k * surface[..., None]) <= half) & a_line_lines(scene, lines)[..., None])
+            _mark(mask, bit["a_line"], k * surface, half, scene.geometry.sample_mm, a_line_lines(scene, lines))
     solid = lines.consolidation_mm
     put("b_line", _below(depths, surface + solid) & (lines.b_line & visible)[..., None])
     if len(scene.consolidations.x_mm):
@@ -70,6 +70,17 @@ def beam_masks(scene: Scene, lines: Profile) -> np.ndarray:
         put("effusion", _below(depths, lines.wall_mm) & ~_below(depths, surface) & visible[..., None])
     put("rib_shadow", _below(depths, lines.shadow_mm))
     return mask
+
+
+def _mark(mask: np.ndarray, bit: np.uint8, depth_mm: np.ndarray, half_mm: float, step_mm: float, where: np.ndarray) -> None:
+    """Set a bit in `mask`, in place, at all samples within `half_mm` of `depth_mm` (T, 128) on the scan lines `where` (T, 128)."""
+    t, s = np.nonzero(where)
+    depth = depth_mm[t, s]
+    nearest = np.round(depth / step_mm - 0.5).astype(int)
+    reach = int(half_mm / step_mm) + 1
+    for j in range(-reach, reach + 1):
+        inside = (np.abs((nearest + j + 0.5) * step_mm - depth) <= half_mm) & (nearest + j >= 0) & (nearest + j < mask.shape[2])
+        mask[t[inside], s[inside], nearest[inside] + j] |= bit
 
 
 def a_line_lines(scene: Scene, lines: Profile) -> np.ndarray:

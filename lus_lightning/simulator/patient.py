@@ -27,6 +27,7 @@ class Burden:
     illness: float
     effusion: float
     consolidation: float
+    a_lines: float
 
 
 def draw_patient(rng: np.random.Generator, name: str, rank: float, healthy_share: float) -> Patient:
@@ -48,19 +49,24 @@ def zone_burden(rng: np.random.Generator, patient: Patient, zone: str, protocol:
     behind, below = zone_place(zone, protocol)
     illness = patient.burden + patient.spread * (0.5 * behind + 0.3 * below + rng.normal())
     illness = float(np.clip(illness, 0, 1))
-    return Burden(illness, 0.01 + 0.12 * (behind > 0 and below > 0) + 0.08 * illness, max(0.0, illness - 0.5) * 0.9)
+    return Burden(
+        illness,
+        effusion=0.01 + 0.12 * (behind > 0 and below > 0) + 0.08 * illness,
+        consolidation=max(0.0, illness - 0.5) * 0.9,
+        a_lines=0.7 + 0.3 * max(0.0, 1 - 2 * illness),
+    )
 
 
 def sign_burden(rng: np.random.Generator) -> Burden:
     """A zone of a study of signs: mostly one of A-lines, B-lines, effusion, consolidation; one in six shows what comes."""
-    which = rng.integers(6)
-    sets = {
-        0: Burden(0.1, 0, 0),
-        1: Burden(float(rng.uniform(0.45, 0.9)), 0, 0),
-        2: Burden(float(rng.uniform(0.0, 0.2)), 1, 0.1),
-        3: Burden(float(rng.uniform(0.1, 0.3)), 0, 1),
-    }
-    return sets.get(int(which) % 5, Burden(float(rng.uniform(0, 1)), 0.25, 0.25))
+    pure = (
+        Burden(0.05, effusion=0, consolidation=0, a_lines=1),
+        Burden(float(rng.uniform(0.4, 0.9)), effusion=0, consolidation=0, a_lines=0.1),
+        Burden(float(rng.uniform(0, 0.15)), effusion=1, consolidation=0.1, a_lines=0),
+        Burden(float(rng.uniform(0, 0.15)), effusion=0, consolidation=1, a_lines=0.1),
+    )
+    mixed = Burden(float(rng.uniform(0, 1)), effusion=0.25, consolidation=0.25, a_lines=0.5)
+    return mixed if rng.random() < 1 / 6 else pure[rng.integers(4)]
 
 
 def zone_place(zone: str, protocol: str) -> tuple[int, int]:

@@ -89,7 +89,7 @@ def profile(scene: Scene, seconds: np.ndarray) -> Profile:
     broken = spots > 0
     for centre, width in scene.pleura.breaks:
         broken |= np.abs(lung_x - centre) <= width / 2
-    return Profile(x, lung_x, wall, wall + fluid, shadow, broken, b_line, on, spots)
+    return Profile(x, lung_x, wall, (wall + fluid).astype(np.float32), shadow.astype(np.float32), broken, b_line, on, spots)
 
 
 def _wall_depth_mm(scene: Scene, x: np.ndarray, lung_x: np.ndarray, breathing: np.ndarray) -> np.ndarray:

@@ -140,7 +140,7 @@ class _Compression:
     def _even_out(self, level: np.ndarray) -> np.ndarray:
         """Automatic TGC, set on the first frames and kept: (256,) dB that bring each depth's mean nearer to the usual fall with depth."""
         found = cv2.GaussianBlur(level.mean(axis=(0, 1))[None], (0, 0), sigmaX=20, sigmaY=0.01)[0]
-        return np.float32(self.settings.auto_tgc) * np.clip(np.linspace(-17, -34, SAMPLES, dtype=np.float32) - found, -18, 18)
+        return np.float32(self.settings.auto_tgc) * np.clip(np.linspace(-17, -34, SAMPLES, dtype=np.float32) - found, -25, 25)
 
 
 def _contact_db(rng: np.random.Generator) -> np.ndarray:

@@ -99,7 +99,6 @@ def draw_scene(rng: np.random.Generator, patient: Patient, burden: Burden, geome
     ill = burden.illness
     haze_db = float(rng.uniform(-36, -18))
     b_lines = _draw_b_lines(rng, ill, half, haze_db)
-    healthy = max(0.0, 1 - 2 * ill)
     return Scene(
         geometry=geometry,
         orientation=orientation,
@@ -112,13 +111,13 @@ def draw_scene(rng: np.random.Generator, patient: Patient, burden: Burden, geome
             float(rng.uniform(0.1, 0.8)),
             float(rng.normal(0, 0.5)),
         ),
-        a_lines=float(rng.uniform(-12, -6) - 16 * (rng.random() > 0.45 + 0.55 * healthy) - 4 * ill),
+        a_lines=float(rng.uniform(-12, -6) - 16 * (rng.random() > burden.a_lines) - 4 * ill),
         b_lines=b_lines,
         distractors=_draw_distractors(rng, half),
         consolidations=_draw_consolidations(rng, burden, half),
         effusion_mm=float(rng.uniform(6, max(8.0, min(45.0, 0.5 * geometry.depth_mm - depth)))) if rng.random() < burden.effusion else 0.0,
         haze_db=haze_db,
-        haze_mm=float(rng.uniform(15, 90)),
+        haze_mm=float(rng.uniform(10, 45)),
         clutter_db=float(rng.uniform(-52, -30)),
         shadow_db=float(rng.uniform(-30, -12)),
         wall_db=float(rng.uniform(-24, -12)),
@@ -158,14 +157,14 @@ def _draw_ribs(rng: np.random.Generator, depth: float, half: float) -> np.ndarra
 
 
 def _draw_b_lines(rng: np.random.Generator, ill: float, half: float, haze_db: float) -> BLines:
-    """Singles about 7 mm apart from illness 0.2 on, from 0.42 clusters closer than 3 mm, from 0.55 confluent areas up to a white lung."""
+    """Singles about 7 mm apart from illness 0.18 on, from 0.44 clusters closer than 3 mm, from 0.55 confluent areas up to a white lung."""
     groups = [(np.zeros(0), np.zeros(0))]
-    if rng.random() < 0.08 + 5 * max(0.0, ill - 0.22):
+    if rng.random() < 0.1 + 6 * max(0.0, ill - 0.18):
         gaps = np.maximum(4.0, rng.normal(rng.uniform(6, 9), 1.0, 1 + rng.poisson(11 * np.clip(ill - 0.18, 0.0, 0.35))))
         x = rng.uniform(-half, half) + np.cumsum(gaps)
         groups.append((x - 2 * half * (x.mean() > half), rng.uniform(1.4, 2.8, len(x))))
-    for _ in range(rng.poisson(7.5 * np.clip(ill - 0.4, 0, 0.35))):
-        n = rng.integers(3, 7)
+    for _ in range(rng.poisson(7.5 * np.clip(ill - 0.44, 0, 0.35))):
+        n = int(rng.integers(3, 7))
         groups.append((rng.uniform(-half, half) + np.cumsum(rng.uniform(1.6, 2.9, n)), rng.uniform(1.0, 2.2, n)))
     if rng.random() < 4 * (ill - 0.55):
         share = rng.uniform(0.55, 1.4) if rng.random() < 4 * (ill - 0.62) else rng.uniform(0.1, 0.4)

@@ -34,7 +34,7 @@ def draw() -> Draw:
         ill = float(rng.random()) if illness is None else illness
         patient = draw_patient(rng, "p", ill, 0.1)
         view = ("longitudinal", "transversal")[rng.integers(2)]
-        return draw_scene(rng, patient, Burden(ill, 0.1, 0.5 * ill), settings.geometry, view), settings
+        return draw_scene(rng, patient, Burden(ill, 0.1, 0.5 * ill, 0.7), settings.geometry, view), settings
 
     return drawn
 
