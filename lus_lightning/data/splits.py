@@ -90,10 +90,10 @@ def _held(share: float, units: int) -> int:
 def _features(table: pd.DataFrame, names: pd.Series, stratify: str) -> pd.DataFrame:
     """Per unit (sorted by name), what the parts should be alike in: clips, clips per class, and the stratum as 0 or 1."""
     labels = _labels(table, stratify)
-    units = labels.groupby(names.to_numpy()).sum().sort_index()
+    units = labels.groupby(names.to_numpy()).sum()
     kind = next((str(c).split()[0] for c in units), "none")
     present = units.filter(regex=f"^{kind} ") > 0
-    strata = [list(units.columns[: present.shape[1]][row]) for row in present.to_numpy()]
+    strata = [list(units.columns[: present.shape[1]][row]) for row in present.to_numpy(bool)]
     # Of several scores the worst names the stratum; of several diagnoses or signs, all of them.
     named = pd.Series([(s[-1] if kind == "score" else "+".join(s)) if s else "none" for s in strata], units.index)
     return pd.concat([units, pd.get_dummies(named, prefix="stratum", dtype=int)], axis=1).assign(clips=names.value_counts().sort_index())

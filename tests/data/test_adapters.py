@@ -27,7 +27,7 @@ def _pocus(root):
     (root / "pocus_videos" / "convex").mkdir(parents=True)
     (root / "pocus_videos" / "linear").mkdir()
     names = ["convex/Ill.mp4", "convex/Looked.MP4", "convex/Unlooked.mp4", "convex/Reg_healthy.mp4", "linear/Reg_ill_elsewhere.mp4",
-             "linear/Ill.mp4", "convex/unlisted.mp4", "convex/nameless.mp4"]  # fmt: skip
+             "linear/Ill.mp4", "convex/Twice.mp4", "convex/unlisted.mp4", "convex/nameless.mp4"]  # fmt: skip
     for name in names:
         made = write_video((root / "pocus_videos" / name).with_suffix(".mp4"), smooth_frames(3))
         made.rename(root / "pocus_videos" / name)
@@ -35,9 +35,10 @@ def _pocus(root):
         "Filename,Label,Effusion,Consolidations,B-lines,A-lines,Pleural line irregularities,Air bronchogram,Healthy\n"
         "Looked,COVID-19,0,0,0,0,1,,0\n unlooked.mp4 ,Viral pneumonia,0,0,0,0,0,0,0\nReg_healthy,Regular,0,0,0,0,0,,1\n"
         "Reg_ill_elsewhere.gif,regular,,,,,,,\nill,Bacterial pneumonia,1,0,1,0,0,,0\n"
+        "Twice,regular,0,0,0,1,0,,1\ntwice,COVID-19,0,0,1,0,0,,0\n"
     )
-    cases = ["case:1", "case:1", "case:2", "case:3", "case:1", "case:1", None]
-    listed = names[:6] + names[7:]
+    cases = ["case:1", "case:1", "case:2", "case:3", "case:1", "case:1", "case:4", None]
+    listed = names[:7] + names[8:]
     rows = {"file": [f"pocus_videos/{n}" for n in listed], "patient_or_case_id": cases, "modality": [n.split("/")[0] for n in listed]}
     pd.DataFrame(rows).to_csv(root / "files.csv", index=False)
 
@@ -76,11 +77,12 @@ def test_pocus_takes_cases_as_patients_and_tells_unlooked_from_absent(tmp_path):
     assert signs.loc["convex/Reg_healthy.mp4"].tolist() == [0, 0, 0, 0]
     assert signs.loc["linear/Reg_ill_elsewhere.mp4"].isna().all()
     assert signs.loc["convex/Ill.mp4"].tolist() == [0, 1, 1, 0]
+    assert signs.loc["convex/Twice.mp4"].isna().all(), "two rows of one name contradict each other"
     assert table.loc["linear/Reg_ill_elsewhere.mp4", "patient"] == "case:1"
     assert table.loc["linear/Reg_ill_elsewhere.mp4", "diagnosis"] != "healthy", "a diagnosis belongs to the patient"
     assert table.loc["convex/Reg_healthy.mp4", "diagnosis"] == "healthy"
     assert table.loc["convex/Unlooked.mp4", "diagnosis"] == "viral pneumonia"
-    assert table["probe"].value_counts().to_dict() == {"convex": 4, "linear": 2}
+    assert table["probe"].value_counts().to_dict() == {"convex": 5, "linear": 2}
     assert table["clip"].is_unique
     left_out = index.left_out.set_index("path")["reason"]
     assert "in no row" in left_out["pocus_videos/convex/unlisted.mp4"]

@@ -78,6 +78,18 @@ def _cut(path, share):
     return path
 
 
+def _cut_between(path):
+    data, end = path.read_bytes(), -1
+    for _ in range(26):
+        end = data.index(b"00dc", end + 1)
+    path.write_bytes(data[:end])
+    return path
+
+
+def _noise(count):
+    return np.random.default_rng(0).integers(0, 256, (count, 96, 96), dtype=np.uint8)
+
+
 def _unknown_codec(tmp_path):
     path = write_video(tmp_path / "clip.avi", smooth_frames())
     path.write_bytes(path.read_bytes().replace(b"FMP4", b"QQQ9"))
@@ -126,6 +138,8 @@ BAD_FILES = {
     "mp4 without its end": (lambda t: _cut(write_video(t / "clip.mp4", smooth_frames(50)), 0.7), "its end is missing"),
     "mp4 cut in the pictures": (lambda t: _cut(write_video(t / "clip.mp4", smooth_frames(50), movflags="faststart"), 0.7), "truncated"),
     "avi cut": (lambda t: _cut(write_video(t / "clip.avi", smooth_frames(50)), 0.8), "truncated"),
+    "avi cut between two frames": (lambda t: _cut_between(write_video(t / "clip.avi", smooth_frames(50))), "truncated: 2[0-9] of 50 frames"),
+    "mpeg cut": (lambda t: _cut(write_video(t / "clip.mpeg", _noise(50)), 0.6), "frame [0-9]+ is corrupt"),
     "gif cut": (lambda t: _cut(write_video(t / "clip.gif", smooth_frames(20)), 0.6), "truncated"),
     "jpeg cut": (lambda t: _cut(_tiff(t / "still.jpg", smooth_frames(1)[0]), 0.7), "truncated"),
     "png cut": (lambda t: _cut(_tiff(t / "still.png", smooth_frames(1)[0]), 0.7), "truncated"),

@@ -155,6 +155,14 @@ def test_every_patient_is_tested_on_sometime():
     assert len(tested) == 30
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_a_class_that_two_patients_have_is_in_both_parts(seed):
+    table = _table([[0, 2, 3]] * 2 + [[1, 2, 3]] * 9 + [[1, 1, 1, 1, 1, 1, 2]] * 9)
+    joined = table.merge(split_patients(table, 0.1, 0.0, 0, seed), on=["clip", "patient"])
+    assert (joined[joined["score"] == 0].groupby("split").size() == 1).all()
+    assert set(joined.loc[joined["score"] == 0, "split"]) == {"train", "test"}
+
+
 def test_signs_divide_where_no_score_is_known():
     rng = np.random.default_rng(0)
     table = _random_table(40, 0).assign(score=pd.NA)
