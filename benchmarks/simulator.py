@@ -22,7 +22,7 @@ CONVEX = ("sim-cart", "sim-chip", "sim-handheld")
 
 def plain_numpy_frame(rng: np.random.Generator, settings) -> np.ndarray:
     """The textbook: random scatterers times echogenicity, 2-d convolution with a modulated pulse, Hilbert envelope, log, to the sector."""
-    depth, line = np.meshgrid(np.arange(4 * SAMPLES), np.arange(LINES))
+    depth, _ = np.meshgrid(np.arange(4 * SAMPLES), np.arange(LINES))
     scatterers = rng.standard_normal(depth.shape) * np.exp(-depth / 400.0)
     axial = np.arange(-16, 17)
     pulse = np.exp(-((axial / (4 * settings.psf_samples)) ** 2) / 2) * np.cos(2 * np.pi * axial / 4)

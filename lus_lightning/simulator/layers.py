@@ -34,7 +34,7 @@ def backdrop(rng: np.random.Generator, scene: Scene, wall_mm: np.ndarray) -> Bac
     share = share + 0.04 * smooth_noise(rng, (lines, 1), (14, 1)) * np.minimum(share, 1)
     edges = np.sort(rng.uniform(0.08, 0.92, rng.integers(2, 5)))
     levels_db = scene.wall_db + rng.normal(0, 6, len(edges) + 1)
-    level = np.take(levels_db, np.searchsorted(edges, share)).astype(np.float32) + 4 * smooth_noise(rng, (lines, samples), (12, 1.6))
+    level = np.take(levels_db, np.searchsorted(edges, share)).astype(np.float32) + 3 * smooth_noise(rng, (lines, samples), (6, 1.0))
     wall = 10 ** (level / 20)
     for edge in np.append(edges, rng.uniform(0.1, 0.95, rng.integers(2, 10))):
         bright = 10 ** (rng.uniform(-18, -4) / 20) * np.clip(0.6 + 0.5 * smooth_noise(rng, (lines, 1), (8, 1)), 0, 2)

@@ -114,6 +114,8 @@ class _Compression:
         tgc = np.interp(np.arange(SAMPLES), knots, settings.tgc_db)
         self.offset_db = (settings.gain_db + tgc[None] + _contact_db(rng)[:, None]).astype(np.float32)
         self.settings = settings
+        self.rng = rng
+        self.grain = np.float32(settings.grain_db) * rng.standard_normal((LINES + 64, SAMPLES + 64), np.float32)
         curve = np.linspace(0, 1, 1024) ** settings.gamma
         self.curve = (settings.black_level + (255 - settings.black_level) * curve).round().astype(np.uint8)
         self.last: np.ndarray | None = None
@@ -132,7 +134,10 @@ class _Compression:
             self.auto_db = self._even_out(level)
         level += self.offset_db + self.auto_db
         for frame in level:
-            cv2.GaussianBlur(frame, (5, 5), self.settings.smoothing, dst=frame)
+            smooth = cv2.GaussianBlur(frame, (5, 5), sigmaX=0.7, sigmaY=0.9)
+            cv2.addWeighted(frame, 1 - self.settings.smoothing, smooth, self.settings.smoothing, 0, dst=frame)
+            row, column = self.rng.integers(0, 64, 2)
+            frame += self.grain[row : row + LINES, column : column + SAMPLES]
         scaled = (level / np.float32(self.settings.dynamic_range_db) + 1) * 1023
         return self.curve[np.clip(scaled, 0, 1023).astype(np.int16)]
 
@@ -140,7 +145,8 @@ class _Compression:
     def _even_out(self, level: np.ndarray) -> np.ndarray:
         """Automatic TGC, set on the first frames and kept: (256,) dB that bring each depth's mean nearer to the usual fall with depth."""
         found = cv2.GaussianBlur(level.mean(axis=(0, 1))[None], (0, 0), sigmaX=20, sigmaY=0.01)[0]
-        return np.float32(self.settings.auto_tgc) * np.clip(np.linspace(-17, -34, SAMPLES, dtype=np.float32) - found, -25, 25)
+        usual = -17 - np.linspace(0, self.settings.fall_db, SAMPLES, dtype=np.float32)
+        return np.float32(self.settings.auto_tgc) * np.clip(usual - found, -25, 25)
 
 
 def _contact_db(rng: np.random.Generator) -> np.ndarray:

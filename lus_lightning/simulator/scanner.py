@@ -23,7 +23,11 @@ class Scanner:
     dynamic_range_db: Range
     gamma: Range
     gain_db: float
-    cycles: Range = (1.2, 2.2)
+    fall_db: Range = (8, 24)
+    cycles: Range = (0.9, 1.8)
+    beam_lines: Range = (0.7, 1.5)
+    smoothing: Range = (0.1, 0.6)
+    grain_db: Range = (0.0, 1.0)
     text: float = 0.3
     crop: float = 0.3
 
@@ -31,10 +35,10 @@ class Scanner:
 SCANNERS = {
     scanner.name: scanner
     for scanner in (
-        Scanner("sim-handheld", "convex", (0.56, 0.62), (45, 55), (75, 110), (2.5, 4.0), (52, 66), (0.9, 1.2), -17, crop=0.95, text=0.1),
+        Scanner("sim-handheld", "convex", (0.56, 0.62), (45, 55), (75, 110), (3.0, 5.0), (52, 64), (0.9, 1.15), -20, (22, 38), (0.7, 1.3), (0.45, 0.9), (0.6, 0.85), (0.9, 1.8), crop=0.95, text=0.1),
         Scanner("sim-cart", "convex", (0.5, 0.62), (50, 62), (80, 130), (2.5, 5.0), (55, 72), (0.7, 1.1), -12, crop=0.2),
-        Scanner("sim-chip", "convex", (0.48, 0.62), (20, 32), (80, 130), (2.2, 3.5), (50, 65), (0.8, 1.2), -12, cycles=(1.8, 3.0)),
-        Scanner("sim-phased", "phased", (0.65, 0.8), (4, 9), (110, 170), (1.8, 3.0), (48, 62), (0.8, 1.1), -12, cycles=(1.8, 3.0)),
+        Scanner("sim-chip", "convex", (0.48, 0.62), (20, 32), (80, 130), (2.2, 3.5), (50, 65), (0.8, 1.2), -12, cycles=(1.3, 2.4)),
+        Scanner("sim-phased", "phased", (0.65, 0.8), (4, 9), (110, 170), (1.8, 3.0), (48, 62), (0.8, 1.1), -12, cycles=(1.3, 2.4)),
         Scanner("sim-linear", "linear", (19, 25), (0, 0), (40, 65), (6.0, 10.0), (55, 70), (0.8, 1.1), -10),
     )
 }
@@ -44,8 +48,9 @@ SCANNERS = {
 class Settings:
     """One examination's machine settings.
 
-    `auto_tgc` is the share of the differences between depths that the machine evens out by itself. `psf_*` are standard deviations of
-    the point spread function, `smoothing` of speckle reduction after it.
+    `auto_tgc` is the share of the differences between depths that the machine evens out by itself, towards a fall of `fall_db` to the
+    bottom. `psf_*` are standard deviations of the point spread function in samples and scan lines, `smoothing` (0-1) is the share of
+    speckle that the machine's filter takes away, `grain_db` the fine noise of its electronics.
     """
 
     scanner: str
@@ -58,9 +63,11 @@ class Settings:
     gamma: float
     tgc_db: tuple[float, ...]
     auto_tgc: float
+    fall_db: float
     noise_db: float
     persistence: float
     smoothing: float
+    grain_db: float
     black_level: float
     text: str
 
@@ -78,16 +85,18 @@ def draw_settings(rng: np.random.Generator, scanners: tuple[str, ...], fps: floa
         scanner=scanner.name,
         geometry=geometry,
         fps=fps,
-        psf_samples=max(0.5, 0.5 * rng.uniform(*scanner.cycles) * wavelength_mm / geometry.sample_mm),
-        psf_lines=rng.uniform(0.9, 2.0),
+        psf_samples=max(0.35, 0.5 * rng.uniform(*scanner.cycles) * wavelength_mm / geometry.sample_mm),
+        psf_lines=rng.uniform(*scanner.beam_lines),
         gain_db=gain_db,
         dynamic_range_db=rng.uniform(*scanner.dynamic_range_db),
         gamma=rng.uniform(*scanner.gamma),
-        tgc_db=tuple(np.cumsum(rng.normal(0, 1.8, 6)) - np.linspace(0, rng.uniform(0, 14), 6)),
+        tgc_db=tuple(np.cumsum(rng.normal(0, 1.8, 6))),
         auto_tgc=rng.uniform(0.75, 1.0),
+        fall_db=rng.uniform(*scanner.fall_db),
         noise_db=rng.uniform(-66, -48),
         persistence=rng.uniform(0, 0.5),
-        smoothing=rng.uniform(0.3, 1.1),
+        smoothing=rng.uniform(*scanner.smoothing),
+        grain_db=rng.uniform(*scanner.grain_db),
         black_level=float(rng.choice([0, 0, 0, 4, 10])),
         text=_draw_text(rng) if rng.random() < scanner.text else "",
     )

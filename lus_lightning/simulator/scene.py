@@ -174,7 +174,7 @@ def _draw_b_lines(rng: np.random.Generator, ill: float, half: float, haze_db: fl
     return BLines(
         x_mm=x,
         width_mm=width,
-        level_db=min(haze_db + rng.uniform(9, 17), -6.0) + rng.normal(0, 1.5, n),
+        level_db=min(haze_db + rng.uniform(9, 16), -6.0) + rng.normal(0, 1.5, n),
         decay_mm=rng.uniform(60, 300, n),
         phase=rng.uniform(0, 2 * np.pi, n),
         threshold=np.where(rng.random(n) < 0.75, -2.0, rng.uniform(-1.0, 0.6, n)),

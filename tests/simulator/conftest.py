@@ -45,6 +45,6 @@ def clean() -> Callable[[Settings], Settings]:
 
     def cleaned(settings: Settings) -> Settings:
         flat = replace(settings, noise_db=-90, gain_db=-12, tgc_db=(0.0,) * 6, auto_tgc=0.0)
-        return replace(flat, smoothing=0.3, dynamic_range_db=70, gamma=1, text="")
+        return replace(flat, smoothing=0.0, grain_db=0.0, dynamic_range_db=70, gamma=1, text="")
 
     return cleaned
