@@ -41,9 +41,9 @@ def simulated_pictures(study: Study) -> Iterable[np.ndarray]:
 def real_clips(root: Path) -> pd.DataFrame:
     """Paths, patients and whose half: `tuned` for every other patient."""
     paths = sorted((root / "lus_videos").glob("*.mp4"))
-    table = pd.DataFrame({"path": paths, "clip": [path.stem for path in paths], "patient": [int(path.stem.split("_")[1]) for path in paths]})
-    order = {patient: n for n, patient in enumerate(sorted(table["patient"].unique().astype(str)))}
-    table["tuned"] = table["patient"].astype(str).map(order) % 2 == 0
+    table = pd.DataFrame({"path": paths, "clip": [path.stem for path in paths]})
+    table["patient"] = table["clip"].str.split("_").str[1]
+    table["tuned"] = table["patient"].map({patient: n % 2 == 0 for n, patient in enumerate(sorted(table["patient"].unique()))})
     return table
 
 
@@ -70,7 +70,7 @@ def describe(picture: np.ndarray) -> dict[str, float]:
 
 
 def _speckle(grey: np.ndarray) -> dict[str, float]:
-    """Of the brightest 64 x 64 patch's neighbours in the middle: after removing slow changes, contrast, half widths, share of fine detail."""
+    """Of a bright 64 x 64 patch in the middle, slow changes removed: contrast, half widths, share of fine detail."""
     patches = [grey[r : r + 64, c : c + 64] for r in range(60, 250, 32) for c in range(90, 200, 32)]
     patch = sorted(patches, key=np.mean)[-4]
     flat = patch - cv2.GaussianBlur(patch, (0, 0), 8)
@@ -97,8 +97,9 @@ def compare(simulated: pd.DataFrame, tuned: pd.DataFrame, held: pd.DataFrame) ->
     for name in held:
         scale = held[name].std()
         rows.append({
-            "number": name, "real median": held[name].median(), "real 10 %": held[name].quantile(0.1), "real 90 %": held[name].quantile(0.9),
-            "simulated median": simulated[name].median(), "simulated 10 %": simulated[name].quantile(0.1),
+            "number": name, "real median": held[name].median(), "real 10 %": held[name].quantile(0.1),
+            "real 90 %": held[name].quantile(0.9), "simulated median": simulated[name].median(),
+            "simulated 10 %": simulated[name].quantile(0.1),
             "simulated 90 %": simulated[name].quantile(0.9), "KS": ks_2samp(simulated[name], held[name]).statistic,
             "KS real halves": ks_2samp(tuned[name], held[name]).statistic,
             "W / SD": wasserstein_distance(simulated[name], held[name]) / scale,
@@ -131,9 +132,8 @@ def main() -> None:
     args = parser.parse_args()
     clips = real_clips(args.root)
     simulated = pd.DataFrame(map(describe, simulated_pictures(blues_study())))
-    tuned, held = (
-        pd.DataFrame(map(describe, real_pictures(clips.loc[clips["tuned"] == half, "path"], args.frames_per_clip))) for half in (True, False)
-    )
+    halves = [clips.loc[clips["tuned"] == tuned, "path"] for tuned in (True, False)]
+    tuned, held = (pd.DataFrame(map(describe, real_pictures(paths, args.frames_per_clip))) for paths in halves)
     if args.tune:
         tuned, held = held, tuned
     args.out.mkdir(parents=True, exist_ok=True)

@@ -35,7 +35,10 @@ class Scanner:
 SCANNERS = {
     scanner.name: scanner
     for scanner in (
-        Scanner("sim-handheld", "convex", (0.56, 0.62), (45, 55), (75, 110), (3.0, 5.0), (52, 64), (0.9, 1.15), -20, (22, 38), (0.7, 1.3), (0.45, 0.9), (0.6, 0.85), (0.9, 1.8), crop=0.95, text=0.1),
+        Scanner(
+            "sim-handheld", "convex", (0.56, 0.62), (45, 55), (75, 110), (3.0, 5.0), (52, 64), (0.9, 1.15), -20, fall_db=(22, 38),
+            cycles=(0.7, 1.3), beam_lines=(0.45, 0.9), smoothing=(0.6, 0.85), grain_db=(0.9, 1.8), crop=0.95, text=0.1,
+        ),
         Scanner("sim-cart", "convex", (0.5, 0.62), (50, 62), (80, 130), (2.5, 5.0), (55, 72), (0.7, 1.1), -12, crop=0.2),
         Scanner("sim-chip", "convex", (0.48, 0.62), (20, 32), (80, 130), (2.2, 3.5), (50, 65), (0.8, 1.2), -12, cycles=(1.3, 2.4)),
         Scanner("sim-phased", "phased", (0.65, 0.8), (4, 9), (110, 170), (1.8, 3.0), (48, 62), (0.8, 1.1), -12, cycles=(1.3, 2.4)),
