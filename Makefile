@@ -11,7 +11,7 @@ RUN ?=
 RECIPE ?= auto
 ARGS ?=
 LOCAL ?=
-REPRODUCE = $(LUS) reproduce $(if $(DATA),--data '$(DATA)') $(if $(TEST_DATA),--test_data '$(TEST_DATA)') $(if $(RUN),--run '$(RUN)') $(if $(ARGS),--args '$(ARGS)')
+REPRODUCE = $(LUS) reproduce $(if $(DATA),--data='$(DATA)') $(if $(TEST_DATA),--test_data='$(TEST_DATA)') $(if $(RUN),--run='$(RUN)') $(if $(ARGS),--args='$(ARGS)')
 
 .DEFAULT_GOAL := help
 .PHONY: help install test test-slow check bench
@@ -40,7 +40,7 @@ report-%: install  ## write a run's report again: report-xing reads runs/xing
 	$(LUS) report 'runs/$(or $(RUN),$*)'
 
 sweep-%: install  ## a W&B sweep, or with LOCAL=1 the same file here: sweep-xing
-	$(LUS) sweep experiments/sweeps/$*.yaml $(if $(LOCAL),--local true) $(if $(DATA),--root '$(DATA)') $(if $(RUN),--run 'runs/$(RUN)') $(if $(ARGS),--args '$(ARGS)')
+	$(LUS) sweep experiments/sweeps/$*.yaml $(if $(LOCAL),--local) $(if $(DATA),--root='$(DATA)') $(if $(RUN),--run 'runs/$(RUN)') $(if $(ARGS),--args='$(ARGS)')
 
 test: install  ## the tests (under 10 minutes on 2 cores)
 	$(PY) -m pytest

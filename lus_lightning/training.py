@@ -7,8 +7,10 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+import wandb
 import yaml
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
+from pytorch_lightning.loggers import WandbLogger
 
 from lus_lightning.callbacks.checkpoint import LastCheckpoint
 from lus_lightning.callbacks.pictures import LogPictures
@@ -34,7 +36,7 @@ class LungCLI(LightningCLI):
     def main(cls, words: list[str]) -> "LungCLI":
         """Run the command of `words`, such as `["fit", "--config", "experiments/xing.yaml"]`."""
         sys.argv = [sys.argv[0], *words]  # what Lightning starts again for each further process
-        return cls(
+        cli = cls(
             LungModule,
             LungDataModule,
             save_config_callback=SaveConfig,
@@ -44,6 +46,9 @@ class LungCLI(LightningCLI):
             subclass_mode_data=True,
             auto_configure_optimizers=False,
         )
+        if isinstance(cli.trainer.logger, WandbLogger) and cli.trainer.is_global_zero:
+            wandb.finish()  # or a second command in this process would write into the first one's run
+        return cli
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """`--checkpoint.every_n_steps`; methods and data modules by their class name alone."""
@@ -119,16 +124,18 @@ def place_logger(logger: Any, folder: Path, command: str) -> None:
         (folder / "logs").mkdir(parents=True, exist_ok=True)
         args.name = args.name or f"{folder.name}-{command}"
         if not wandb_account():
-            os.environ.setdefault("WANDB_MODE", "offline")
+            os.environ["WANDB_MODE"] = "offline"
             if _first_process():
                 print(f"no W&B account here: logging offline; to send it later: wandb sync {folder}/logs/wandb/offline-run-*")
 
 
 def wandb_account() -> bool:
     """Whether W&B knows an account on this machine."""
-    import wandb
-
-    return bool(wandb.login(prompt=False))
+    if os.environ.get("WANDB_MODE") in ("offline", "disabled"):
+        return False
+    known = bool(wandb.login(prompt=False))
+    wandb.teardown()  # what it set up would not see the mode that is chosen now
+    return known
 
 
 def _first_process() -> bool:

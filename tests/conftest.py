@@ -40,3 +40,11 @@ def tiny_study(_own_cache: None) -> Path:
     from lus_lightning.simulator.studies import ensure_study
 
     return ensure_study("tiny")
+
+
+@pytest.fixture(scope="session")
+def small_study(_own_cache: None) -> Path:
+    """As `tiny_study`, with enough patients for test, validation and folds."""
+    from lus_lightning.simulator.studies import ensure_study
+
+    return ensure_study("tiny", patients=16)

@@ -1,17 +1,16 @@
 """Every shipped recipe, alone and with its quick overlay, through the real command line: fit, test, predict."""
 
 import json
-from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
 import yaml
+from command_lines import EXPERIMENTS, words
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lus_lightning.cli import main
 
-EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 RECIPES = sorted(EXPERIMENTS.glob("*.yaml"))
 RUNS = [(r, o) for r in RECIPES for o in (None, EXPERIMENTS / "with" / f"quick-{r.stem}.yaml")] + [
     (EXPERIMENTS / f"{v.parent.name}.yaml", v) for v in sorted(EXPERIMENTS.glob("beside/*/*.yaml"))
@@ -27,15 +26,6 @@ class NoFloat64(TorchDispatchMode):
             if isinstance(leaf, torch.Tensor) and leaf.dtype == torch.float64:
                 raise AssertionError(f"{function} made a float64 tensor")
         return out
-
-
-def words(recipe, overlay, root, folder, *more):
-    configs = ["--config", str(recipe), *(["--config", str(overlay)] if overlay else []), "--config", str(EXPERIMENTS / "with/no-wandb.yaml")]
-    small = ["--data.init_args.root", str(root), "--data.init_args.iterations=1", "--data.init_args.num_workers=0",
-             "--data.init_args.choice.max_frames=1", "--data.init_args.size=64", "--data.init_args.split.test_share=0.25",
-             "--model.init_args.weights=none", "--trainer.default_root_dir", str(folder),
-             "--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false", "--trainer.log_every_n_steps=1"]  # fmt: skip
-    return [*configs, *small, *more]
 
 
 @pytest.mark.parametrize(("recipe", "overlay"), RUNS, ids=[f"{r.stem}{'+' + o.stem if o else ''}" for r, o in RUNS])

@@ -1,19 +1,23 @@
 """The checkpoint that a run resumes from."""
 
+import math
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.callbacks import Checkpoint
 
+from lus_lightning.errors import UserError
 from lus_lightning.runs import is_dry
 
 
 class LastCheckpoint(Checkpoint):
     """Keeps `checkpoints/last.ckpt` in the run folder: every `every_n_steps` iterations and at the end of each epoch.
 
-    Never at an epoch's last iteration: the Trainer, resuming there, would skip the validation that ends the epoch, and a
-    method may need it (Xing's selection is made there).
+    Never a spoiled one: where the loss is no longer finite the run stops, and the last sound checkpoint stays. Nor at an epoch's last
+    iteration: the Trainer, resuming there, would skip the validation that ends the epoch, and a method may need it (Xing's
+    selection is made there).
 
     Args:
         every_n_steps: iterations between two saves within an epoch.
@@ -21,9 +25,11 @@ class LastCheckpoint(Checkpoint):
 
     def __init__(self, every_n_steps: int = 200) -> None:
         self.every_n_steps = every_n_steps
+        self._loss = torch.tensor(0.0)
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Save within an epoch."""
+        self._loss = outputs["loss"]
         if trainer.global_step % self.every_n_steps == 0 and batch_idx + 1 < trainer.num_training_batches:
             self._save(trainer)
 
@@ -31,7 +37,13 @@ class LastCheckpoint(Checkpoint):
         """Save between two epochs, after the validation."""
         self._save(trainer)
 
-    @staticmethod
-    def _save(trainer: pl.Trainer) -> None:
+    def _save(self, trainer: pl.Trainer) -> None:
+        """Save.
+
+        Raises:
+            UserError: the loss is NaN or infinite.
+        """
+        if not math.isfinite(loss := float(self._loss)):  # here alone: asked at every step, a GPU would wait at every step
+            raise UserError(f"the loss is {loss} at iteration {trainer.global_step}; train anew with a lower --model.init_args.lr")
         if not is_dry(trainer):
             trainer.save_checkpoint(Path(trainer.default_root_dir) / "checkpoints" / "last.ckpt")

@@ -199,8 +199,12 @@ class LungDataModule(pl.LightningDataModule):
 
     def val_dataloader(self) -> list[DataLoader[Any]]:
         """The validation patients, if any, and the training items where the method predicts them out of fold."""
-        parts = [("val", self.part("val"))] + ([("oof", self.part("train"))] if self._sampling().out_of_fold else [])
-        return [self._ordered(part, split) for split, part in parts if len(part)]
+        loaders = [self._ordered(self.part("val"), "val")]
+        if self._method("folds", 1) > 1:
+            # Empty where not asked for: the Trainer's logging wants the same number of loaders in every epoch.
+            train = self.part("train")
+            loaders.append(self._ordered(train if self._sampling().out_of_fold else train[:0], "oof"))
+        return loaders
 
     def test_dataloader(self) -> DataLoader[Any]:
         """The test patients' items, in order."""

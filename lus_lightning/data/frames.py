@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lus_lightning.errors import UserError
+from lus_lightning.data.probe import read_frame_labels
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ def frame_table(clips: pd.DataFrame, choice: FrameChoice, raters_agree: bool = F
     raters differ has no label, so it is neither trained nor tested on (Xing et al., section 2.4).
 
     Raises:
-        UserError: a frame-label file is missing, lacks a column, or names a frame the clip does not have.
+        UserError: a frame-label file cannot be read.
     """
     scores = {
         n: clips[n].to_numpy(float, na_value=np.nan) if n in clips else np.full(len(clips), np.nan) for n in ("score", "rater_1", "rater_2")
@@ -45,7 +45,11 @@ def frame_table(clips: pd.DataFrame, choice: FrameChoice, raters_agree: bool = F
     for row, clip in enumerate(clips.to_dict("records")):
         frames = choice.pick(int(clip["frames"]), int(clip["first_frame"]))
         part = pd.DataFrame({"row": row, "frame": frames, "clip": clip["clip"], "patient": clip["patient"]})
-        own = _frame_labels(Path(path), int(clip["frames"])) if isinstance(path := clip.get("frame_labels"), str) else None
+        own = (
+            read_frame_labels(Path(path), int(clip["frames"])).set_index("frame")
+            if isinstance(path := clip.get("frame_labels"), str)
+            else None
+        )
         for name, values in scores.items():
             part[name] = values[row] if own is None or name not in own else own[name].reindex(frames).to_numpy(float)
         parts.append(part)
@@ -53,16 +57,3 @@ def frame_table(clips: pd.DataFrame, choice: FrameChoice, raters_agree: bool = F
     differ = (table["rater_1"] != table["rater_2"]) & table[["rater_1", "rater_2"]].notna().any(axis=1)
     table["target"] = table["score"].mask(differ & raters_agree).fillna(-1).astype(np.int64)
     return table[["row", "frame", "clip", "patient", "target"]]
-
-
-def _frame_labels(path: Path, n_frames: int) -> pd.DataFrame:
-    if not path.is_file():
-        raise UserError(f"the frame labels {path} named in the index are missing; put the file there or empty the column `frame_labels`")
-    labels = pd.read_csv(path)
-    if missing := {"frame", "score"} - set(labels):
-        raise UserError(f"the frame labels {path} lack the column(s) {sorted(missing)}; they need frame,score")
-    if len(bad := labels.loc[~labels["frame"].between(0, n_frames - 1), "frame"]):
-        raise UserError(
-            f"the frame labels {path} name frame {bad.iloc[0]}, but the clip has frames 0 to {n_frames - 1}; frames count from 0"
-        )
-    return labels.set_index("frame")

@@ -95,7 +95,7 @@ class ResumableLoader(DataLoader):
         super().__init__(*args, **kwargs)
         self._done = 0
 
-    def __iter__(self) -> Iterator[Any]:  # a generator: the Trainer asks for an iterator twice, workers start at the first batch
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # a generator: the Trainer asks for an iterator twice, workers start at the first batch
         self.batch_sampler.start = self._done  # type: ignore[union-attr]
         for batch in super().__iter__():
             self._done += 1

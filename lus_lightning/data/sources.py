@@ -71,5 +71,5 @@ def read_sources(root: str | Path, test_root: str | Path | None, adapter: str | 
     truth = both[["clip", *(c for c in ("truth_score", "frame_labels") if c in both)]].reindex(
         columns=["clip", "truth_score", "frame_labels"]
     )
-    clips = both[[c for c in both if not c.startswith("truth_")]]
+    clips = both[[c for c in both if not str(c).startswith("truth_")]]
     return Sources(clips, indices, tuple((folder / "study.yaml").is_file() for folder in local), truth)

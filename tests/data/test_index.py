@@ -152,7 +152,7 @@ def test_a_bad_clip_is_left_out_with_its_reason_and_does_not_stop_the_rest(study
     assert "c3" not in pd.read_csv(tmp_path / "out.csv")["clip"].tolist()
     assert len(pd.read_csv(tmp_path / "out.csv")) == 7
     with pytest.raises(SystemExit) as caught:
-        main(["index", str(study), "--strict=true"])
+        main(["index", str(study), "--strict"])
     assert caught.value.code == 2
     assert reason in capsys.readouterr().err
     assert state(study) == before

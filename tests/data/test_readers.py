@@ -138,7 +138,10 @@ BAD_FILES = {
     "mp4 without its end": (lambda t: _cut(write_video(t / "clip.mp4", smooth_frames(50)), 0.7), "its end is missing"),
     "mp4 cut in the pictures": (lambda t: _cut(write_video(t / "clip.mp4", smooth_frames(50), movflags="faststart"), 0.7), "truncated"),
     "avi cut": (lambda t: _cut(write_video(t / "clip.avi", smooth_frames(50)), 0.8), "truncated"),
-    "avi cut between two frames": (lambda t: _cut_between(write_video(t / "clip.avi", smooth_frames(50))), "truncated: 2[0-9] of 50 frames"),
+    "avi cut between two frames": (
+        lambda t: _cut_between(write_video(t / "clip.avi", smooth_frames(50))),
+        "truncated: 2[0-9] of 50 frames",
+    ),
     "mpeg cut": (lambda t: _cut(write_video(t / "clip.mpeg", _noise(50)), 0.6), "frame [0-9]+ is corrupt"),
     "gif cut": (lambda t: _cut(write_video(t / "clip.gif", smooth_frames(20)), 0.6), "truncated"),
     "jpeg cut": (lambda t: _cut(_tiff(t / "still.jpg", smooth_frames(1)[0]), 0.7), "truncated"),

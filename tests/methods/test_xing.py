@@ -27,13 +27,22 @@ def data_module(root, **changes):
 def cascade(**changes):
     torch.manual_seed(7)
     networks = ["test_resnet", "test_efficientnet", "torchvision:googlenet"]  # the last has dropout
-    given = {"lr": 0.01, "momentum": 0.9, "weight_decay": 1e-4, "weights": "none", "selector": "test_resnet", "networks": networks, "folds": 3}
+    given = {
+        "lr": 0.01,
+        "momentum": 0.9,
+        "weight_decay": 1e-4,
+        "weights": "none",
+        "selector": "test_resnet",
+        "networks": networks,
+        "folds": 3,
+    }
     return CascadedVotingClassifier(**(given | changes))
 
 
 def trainer(folder, *callbacks, **changes):
     given = {"max_epochs": 2, "default_root_dir": folder, "logger": False, "use_distributed_sampler": False, "num_sanity_val_steps": 0,
-             "reload_dataloaders_every_n_epochs": 1, "accelerator": "cpu", "enable_progress_bar": False, "enable_model_summary": False}  # fmt: skip
+             "reload_dataloaders_every_n_epochs": 1, "accelerator": "cpu", "enable_progress_bar": False,
+             "enable_model_summary": False}  # fmt: skip
     return pl.Trainer(callbacks=[LastCheckpoint(every_n_steps=2), PredictionWriter(), *callbacks], **(given | changes))
 
 
@@ -42,7 +51,7 @@ class Killed(Exception):
 
 
 class Kill(pl.Callback):
-    """Ends a run as a power cut would, at iteration `step` or in the validation pass."""
+    """Ends a run as a power cut would, at iteration `step` or in validation."""
 
     def __init__(self, step=None, in_validation=False):
         self.step, self.in_validation = step, in_validation
@@ -133,7 +142,7 @@ def test_networks_of_stage_2_trained_together_equal_each_trained_alone(tiny_stud
         alone[name].voters.load_state_dict({k: v for k, v in together.voters.state_dict().items() if k.startswith(f"{name}.")})
     for i, model in enumerate([together, *alone.values()]):
         trainer(tmp_path / str(i), max_epochs=1).fit(model, data_module(tiny_study))
-    for name, model in alone.items():
+    for model in alone.values():
         for key, value in model.voters.state_dict().items():
             torch.testing.assert_close(together.voters.state_dict()[key], value, atol=1e-5, rtol=1e-5)
 

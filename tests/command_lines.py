@@ -1,0 +1,16 @@
+"""Command lines that several test files share."""
+
+from pathlib import Path
+
+EXPERIMENTS = Path(__file__).parents[1] / "experiments"
+
+
+def words(recipe, overlay, root, folder, *more, logger="csv"):
+    """Options that shrink a shipped recipe to seconds on the tiny simulated study."""
+    files = [recipe, *([overlay] if overlay else []), *([EXPERIMENTS / "with/no-wandb.yaml"] if logger == "csv" else [])]
+    configs = [word for file in files for word in ("--config", str(file))]
+    small = ["--data.init_args.root", str(root), "--data.init_args.iterations=1", "--data.init_args.num_workers=0",
+             "--data.init_args.choice.max_frames=1", "--data.init_args.size=64", "--data.init_args.split.test_share=0.25",
+             "--model.init_args.weights=none", "--trainer.default_root_dir", str(folder),
+             "--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false", "--trainer.log_every_n_steps=1"]  # fmt: skip
+    return [*configs, *small, *more]

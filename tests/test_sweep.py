@@ -1,0 +1,107 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import optuna
+import pytest
+import yaml
+from command_lines import EXPERIMENTS
+
+from lus_lightning.cli import main
+from lus_lightning.errors import UserError
+from lus_lightning.sweep import run_here, suggest
+
+SWEEPS = sorted(EXPERIMENTS.glob("sweeps/*.yaml"))
+
+
+def fixed(parameters):
+    """One value of each parameter."""
+    return {name: spec["values"][0] if "values" in spec else spec.get("value", spec.get("min")) for name, spec in parameters.items()}
+
+
+@pytest.mark.parametrize("path", SWEEPS, ids=lambda p: p.stem)
+def test_the_parameters_of_a_sweep_are_keys_of_the_command_line(path, capsys):
+    sweep = yaml.safe_load(path.read_text())
+    chosen = fixed(sweep["parameters"])
+    command = [w for w in sweep["command"] if not w.startswith("${")]
+    assert command[:3] == ["-m", "lus_lightning", "fit"]
+    with pytest.raises(SystemExit) as ended:
+        main([*command[2:], *(f"--{k}={v}" for k, v in chosen.items()), "--print_config"])
+    assert ended.value.code == 0
+    printed = yaml.safe_load(capsys.readouterr().out)
+    for key, value in chosen.items():
+        branch = printed
+        for name in key.split("."):
+            branch = branch[name]
+        assert branch == value
+
+
+@pytest.mark.parametrize("path", SWEEPS, ids=lambda p: p.stem)
+def test_the_objective_of_a_sweep_is_on_validation_patients(path):
+    sweep = yaml.safe_load(path.read_text())
+    assert sweep["metric"]["name"].startswith("val/")
+    assert any(w.startswith("--data.init_args.split.val_share=0.") for w in sweep["command"])
+
+
+def test_the_local_sweep_draws_within_the_bounds_of_the_file():
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    spec = {"distribution": "log_uniform_values", "min": 1e-4, "max": 1e-1}
+    draws = [suggest(study.ask(), "lr", spec) for _ in range(200)]
+    assert 1e-4 <= min(draws) < 1e-3
+    assert 1e-2 < max(draws) <= 1e-1
+    assert {suggest(study.ask(), "b", {"values": [4, 8]}) for _ in range(20)} == {4, 8}
+    assert suggest(study.ask(), "s", {"value": 7}) == 7
+
+
+def test_a_distribution_that_the_local_sweep_does_not_know_is_refused():
+    with pytest.raises(UserError, match="q_beta"):
+        suggest(optuna.create_study().ask(), "x", {"distribution": "q_beta", "min": 0, "max": 1})
+
+
+TRIAL = """
+import json, os, sys, time
+words = dict(w.lstrip("-").split("=") for w in sys.argv[1:] if "=" in w)
+folder = sys.argv[sys.argv.index("--trainer.default_root_dir") + 1]
+os.makedirs(folder)
+if os.path.exists("wait"):
+    time.sleep(60)
+json.dump({"final": {"val/qwk": -(float(words["x"]) - 0.3) ** 2}}, open(folder + "/run.json", "w"))
+"""
+
+
+def test_a_local_sweep_that_was_killed_in_a_trial_goes_on_and_ends_with_all_its_trials(tmp_path):
+    (tmp_path / "trial.py").write_text(TRIAL)
+    sweep = {"metric": {"name": "val/qwk", "goal": "maximize"}, "parameters": {"x": {"distribution": "uniform", "min": 0.0, "max": 1.0}},
+             "command": ["${env}", "${interpreter}", str(tmp_path / "trial.py"), "${args}"]}  # fmt: skip
+    (tmp_path / "sweep.json").write_text(json.dumps(sweep))
+    run_here(sweep, tmp_path / "sweep", trials=2, extra=[])
+    (tmp_path / "wait").touch()
+    call = f"run_here(json.load(open('sweep.json')), Path({str(tmp_path / 'sweep')!r}), 4, [])"
+    code = f"import json; from pathlib import Path; from lus_lightning.sweep import run_here; {call}"
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, start_new_session=True)
+    while not (tmp_path / "sweep" / "trials" / "2").is_dir():
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    (tmp_path / "wait").unlink()
+    run_here(sweep, tmp_path / "sweep", trials=4, extra=[])
+    done = sorted((tmp_path / "sweep" / "trials").glob("*/run.json"))
+    assert len(done) == 4
+    assert not Path(tmp_path / "sweep" / "trials" / "2" / "run.json").exists()
+
+
+@pytest.mark.slow
+def test_the_shipped_sweep_runs_here_on_simulated_patients(small_study, tmp_path):
+    options = ["--config=experiments/with/quick-xing.yaml", "--config=experiments/with/no-wandb.yaml",
+               "--model.init_args.selector=test_resnet", "--model.init_args.networks=[test_resnet,test_efficientnet]", "--model.init_args.folds=3", "--data.init_args.size=64",
+               "--data.init_args.num_workers=0", "--data.init_args.choice.max_frames=1"]  # fmt: skip
+    sweep = yaml.safe_load((EXPERIMENTS / "sweeps" / "xing.yaml").read_text())
+    sweep["parameters"]["data.init_args.iterations"] = {"values": [3, 4]}
+    run_here(sweep, tmp_path / "sweep", 2, [*options, "--data.init_args.root", str(small_study)])
+    finals = [json.loads(p.read_text())["final"] for p in (tmp_path / "sweep" / "trials").glob("*/run.json")]
+    assert len(finals) == 2
+    assert all("val/qwk" in final and not any(k.startswith("test/") for k in final) for final in finals)
