@@ -92,8 +92,8 @@ def diffuse(scene: Scene, lines: Profile, back: Backdrop) -> np.ndarray:
     """Amplitude of scatterers (T, 128, 256) float32: chest wall, fluid, consolidations, haze and B-lines under the pleura, rib shadows."""
     depths = scene.geometry.sample_depths_mm()
     surface = lines.pleura_mm + lines.consolidation_mm
-    streak = np.exp(0.25 * back.streaks[np.clip(((lines.lung_x_mm + 200) * 10).astype(int), 0, len(back.streaks) - 1)])
-    haze = 10 ** (scene.haze_db / 20) * streak * np.where(lines.consolidation_mm > 0, 3.0, 1.0)
+    streak = np.exp(0.45 * back.streaks[np.clip(((lines.lung_x_mm + 200) * 10).astype(int), 0, len(back.streaks) - 1)])
+    haze = 10 ** (scene.haze_db / 20) * streak**0.2 * np.where(lines.consolidation_mm > 0, 3.0, 1.0)
     amplitude = _decaying(haze, surface, depths, scene.haze_mm)
     b_lines = scene.b_lines
     if len(b_lines.x_mm):

@@ -146,7 +146,7 @@ class _Compression:
         """Automatic TGC, set on the first frames and kept: (256,) dB that bring each depth's mean nearer to the usual fall with depth."""
         found = cv2.GaussianBlur(level.mean(axis=(0, 1))[None], (0, 0), sigmaX=20, sigmaY=0.01)[0]
         usual = -17 - np.linspace(0, self.settings.fall_db, SAMPLES, dtype=np.float32)
-        return np.float32(self.settings.auto_tgc) * np.clip(usual - found, -25, 25)
+        return np.float32(self.settings.auto_tgc) * np.clip(usual - found, -20, 20)
 
 
 def _contact_db(rng: np.random.Generator) -> np.ndarray:

@@ -94,7 +94,7 @@ def draw_settings(rng: np.random.Generator, scanners: tuple[str, ...], fps: floa
         dynamic_range_db=rng.uniform(*scanner.dynamic_range_db),
         gamma=rng.uniform(*scanner.gamma),
         tgc_db=tuple(np.cumsum(rng.normal(0, 1.8, 6))),
-        auto_tgc=rng.uniform(0.75, 1.0),
+        auto_tgc=rng.uniform(0.5, 0.9),
         fall_db=rng.uniform(*scanner.fall_db),
         noise_db=rng.uniform(-66, -48),
         persistence=rng.uniform(0, 0.5),

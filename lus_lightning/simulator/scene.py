@@ -97,7 +97,7 @@ def draw_scene(rng: np.random.Generator, patient: Patient, burden: Burden, geome
     depth = float(np.clip(patient.wall_mm * rng.uniform(0.8, 1.25), 8, 0.4 * geometry.depth_mm))
     half = geometry.arc_half_mm(depth)
     ill = burden.illness
-    haze_db = float(rng.uniform(-36, -18))
+    haze_db = float(rng.uniform(-36, -20))
     b_lines = _draw_b_lines(rng, ill, half, haze_db)
     return Scene(
         geometry=geometry,
@@ -111,13 +111,13 @@ def draw_scene(rng: np.random.Generator, patient: Patient, burden: Burden, geome
             float(rng.uniform(0.1, 0.8)),
             float(rng.normal(0, 0.5)),
         ),
-        a_lines=float(rng.uniform(-12, -6) - 16 * (rng.random() > burden.a_lines) - 4 * ill),
+        a_lines=float(rng.uniform(-11, -5) - 16 * (rng.random() > burden.a_lines) - 4 * ill),
         b_lines=b_lines,
         distractors=_draw_distractors(rng, half),
         consolidations=_draw_consolidations(rng, burden, half),
         effusion_mm=float(rng.uniform(6, max(8.0, min(45.0, 0.5 * geometry.depth_mm - depth)))) if rng.random() < burden.effusion else 0.0,
         haze_db=haze_db,
-        haze_mm=float(rng.uniform(10, 45)),
+        haze_mm=float(rng.uniform(10, 35)),
         clutter_db=float(rng.uniform(-52, -30)),
         shadow_db=float(rng.uniform(-30, -12)),
         wall_db=float(rng.uniform(-24, -12)),

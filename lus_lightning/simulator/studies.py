@@ -43,8 +43,8 @@ class Study:
     noise: Noise = field(default_factory=Noise)
 
     def __post_init__(self) -> None:
-        if self.patients < 1 or self.frames < 1 or self.loops < 1 or not 32 <= self.size <= 1024:
-            raise UserError("a study needs at least one patient, one loop and one frame, and pictures of 32 to 1024 pixels")
+        if self.patients < 1 or self.frames < 1 or self.loops < 1 or not 32 <= self.size <= 1024 or self.size % 2:
+            raise UserError("a study needs at least one patient, one loop and one frame, and pictures of 32 to 1024 pixels, an even number")
         if not 0 <= self.held_out < self.patients:
             raise UserError(f"{self.held_out} test patients of {self.patients} leave none to train on: ask for more patients")
         if self.mix not in ("severity", "signs") or self.layout not in ("folder", "san-matteo"):
