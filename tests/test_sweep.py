@@ -96,9 +96,16 @@ def test_a_local_sweep_that_was_killed_in_a_trial_goes_on_and_ends_with_all_its_
 
 @pytest.mark.slow
 def test_the_shipped_sweep_runs_here_on_simulated_patients(small_study, tmp_path):
-    options = ["--config=experiments/with/quick-xing.yaml", "--config=experiments/with/no-wandb.yaml",
-               "--model.init_args.selector=test_resnet", "--model.init_args.networks=[test_resnet,test_efficientnet]", "--model.init_args.folds=3", "--data.init_args.size=64",
-               "--data.init_args.num_workers=0", "--data.init_args.choice.max_frames=1"]  # fmt: skip
+    options = [
+        "--config=experiments/with/quick-xing.yaml",
+        "--config=experiments/with/no-wandb.yaml",
+        "--model.init_args.selector=test_resnet",
+        "--model.init_args.networks=[test_resnet,test_efficientnet]",
+        "--model.init_args.folds=3",
+        "--data.init_args.size=64",
+        "--data.init_args.num_workers=0",
+        "--data.init_args.choice.max_frames=1",
+    ]
     sweep = yaml.safe_load((EXPERIMENTS / "sweeps" / "xing.yaml").read_text())
     sweep["parameters"]["data.init_args.iterations"] = {"values": [3, 4]}
     run_here(sweep, tmp_path / "sweep", 2, [*options, "--data.init_args.root", str(small_study)])

@@ -26,7 +26,7 @@ def two_processes(tiny_study, tmp_path_factory):
     lus("fit", "--config", "experiments/xing.yaml", "--config", "experiments/with/quick-xing.yaml",
         "--config", "experiments/with/no-wandb.yaml",
         "--data.init_args.root", tiny_study, "--data.init_args.iterations=3", "--data.init_args.num_workers=0", "--data.init_args.size=64",
-        "--data.init_args.choice.max_frames=2", "--data.init_args.split.test_share=0.25", "--data.init_args.batch_size=4",
+        "--data.init_args.choice.min_gap=2", "--data.init_args.split.test_share=0.25", "--data.init_args.batch_size=4",
         "--model.init_args.selector=test_resnet", "--model.init_args.networks=[test_resnet,test_efficientnet]", "--model.init_args.folds=3",
         "--trainer.default_root_dir", folder / "run", "--trainer.accelerator=cpu", "--trainer.devices=2",
         "--trainer.strategy=ddp_find_unused_parameters_true", "--trainer.enable_progress_bar=false",
