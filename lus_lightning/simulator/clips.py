@@ -24,6 +24,8 @@ BLACK_LEADS = 0.03
 """Share of clips that begin with two black frames, as some of COVID-BLUES do."""
 
 
+# x264's lookahead gives other bytes from run to run on a few short clips (seen: 3 of 18, mbtree and B-frames on).
+_NO_LOOKAHEAD = "mbtree=0:bframes=0:scenecut=0:rc-lookahead=0:sync-lookahead=0"
 # The planes are made here, as swscale's conversion of the same grey picture differs in bytes from call to call.
 _LIMITED = np.round(16 + np.arange(256) * 219 / 255).astype(np.uint8)
 
@@ -132,7 +134,8 @@ def write_video(path: Path, frames: np.ndarray, fps: float) -> None:
     """H.264 in MP4, one thread, no time stamps: the same frames (T, H, W) uint8 give the same bytes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w", options={"fflags": "+bitexact"}) as container:
-        track = container.add_stream("libx264", rate=round(fps), options={"crf": "20", "preset": "veryfast", "flags": "+bitexact"})
+        options = {"crf": "20", "preset": "veryfast", "flags": "+bitexact", "x264-params": _NO_LOOKAHEAD}
+        track = container.add_stream("libx264", rate=round(fps), options=options)
         track.codec_context.thread_count = 1
         track.height, track.width, track.pix_fmt = *frames.shape[1:], "yuv420p"
         for picture in frames:
