@@ -13,6 +13,10 @@ from lus_lightning.labels import STANDARDS, ZONES
 from lus_lightning.simulator.raters import Noise
 
 
+VERSION = 2
+"""Of all default studies: raised whenever scenes, rendering or labels change, so that no cache holds an older study under the same key."""
+
+
 @dataclass(frozen=True)
 class Study:
     """All that decides what is written, and thereby the key in the cache.
@@ -70,17 +74,17 @@ STUDIES = {
     study.name: study
     for study in (
         # Xing et al., section 2.1: 26 + 5 patients, 12 zones; three loops of 5 s a zone; three machines, not one.
-        Study("xing", 1, patients=31, held_out=5, loops=3, frames=21, fps=4),
+        Study("xing", VERSION, patients=31, held_out=5, loops=3, frames=21, fps=4),
         # Raillard et al.: 49 patients (12 healthy), 12 zones, one machine.
-        Study("raillard", 1, 49, 0, frames=24, fps=8, standard="raillard", scanners=("sim-chip",), healthy_share=12 / 49, masks=False),
+        Study("raillard", VERSION, 49, 0, frames=24, fps=8, standard="raillard", scanners=("sim-chip",), healthy_share=12 / 49, masks=False),
         # Muñoz et al., Dataset-2: 30 patients, 12 zones, one machine, both orientations, beam space.
-        Study("munoz", 1, 30, 6, frames=20, fps=8, standard="soldati", scanners=("sim-cart",), beam=True),
+        Study("munoz", VERSION, 30, 6, frames=20, fps=8, standard="soldati", scanners=("sim-cart",), beam=True),
         # Corso: 11 patients, 14 zones, folders of JPEG.
-        Study("corso", 1, 11, 2, protocol="14", frames=30, fps=10, standard="soldati", masks=False, layout="san-matteo"),
+        Study("corso", VERSION, 11, 2, protocol="14", frames=30, fps=10, standard="soldati", masks=False, layout="san-matteo"),
         # Four signs: single pictures, so clips are short.
-        Study("four-signs", 1, 120, 24, protocol="6", frames=3, fps=2, standard="soldati", mix="signs", masks=False),
+        Study("four-signs", VERSION, 120, 24, protocol="6", frames=3, fps=2, standard="soldati", mix="signs", masks=False),
         # For tests only.
-        Study("tiny", 1, 8, 2, protocol="6", frames=16, fps=8, size=96, healthy_share=0.1, beam=True),
+        Study("tiny", VERSION, 8, 2, protocol="6", frames=16, fps=8, size=96, healthy_share=0.1, beam=True),
     )
 }
 
