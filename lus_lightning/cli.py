@@ -20,6 +20,7 @@ PLAIN: Final = {
     "simulate": ("lus_lightning.simulator.command", "simulate_command", "write a simulated study with exact truth"),
     "reproduce": ("lus_lightning.reproduce", "reproduce_command", "fit, test and report a paper's recipe, with what is compared beside it"),
     "report": ("lus_lightning.report.html", "report_command", "write a run's tables, figures and page again"),
+    "audit": ("lus_lightning.evaluation.audits", "audit_run", "check a run's own tables: no patient on two sides, nothing twice"),
     "sweep": ("lus_lightning.sweep", "sweep_command", "run a W&B sweep, with an account or here"),
 }
 
@@ -59,7 +60,8 @@ def _plain(words: list[str]) -> None:
     command = getattr(importlib.import_module(module), function)
     flags = {f"--{name}" for name, p in inspect.signature(command).parameters.items() if p.annotation is bool}
     given = [f"{word}=true" if word in flags else word for word in words[1:]]
-    auto_cli(command, args=given, prog=f"lus-lightning {words[0]}")
+    if isinstance(told := auto_cli(command, args=given, prog=f"lus-lightning {words[0]}"), str):
+        print(told)
 
 
 def _help() -> str:

@@ -173,7 +173,8 @@ class LungDataModule(pl.LightningDataModule):
         """
         if self.split is None:
             raise UserError(
-                f"no clip in {self._root()} has a score; unlabelled clips can only be predicted: `python -m lus_lightning predict`"
+                f"no clip in {self._root()} has a score; unlabelled clips can only be predicted: `python -m lus_lightning predict`;"
+                " labels come from a table index.csv beside the clips"
             )
         return self.samples[(self.samples["split"] == split) & (self.samples["target"] >= 0)].reset_index(drop=True)
 

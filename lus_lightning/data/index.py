@@ -84,7 +84,7 @@ def index_command(root: str, out: str | None = None, adapter: str | None = None,
     Args:
         root: a folder or any fsspec URL.
         out: file to write; none writes into the cache folder, never into the data.
-        adapter: name of the layout (covid-blues, pocus, san-matteo, simulated, table); none recognises it.
+        adapter: name of the layout (covid-blues, pocus, san-matteo, simulated, table, clips); none recognises it.
         strict: end with an error if anything is left out.
 
     Raises:

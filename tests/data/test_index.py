@@ -45,8 +45,8 @@ def _empty(root):
         path.rmdir() if path.is_dir() else path.unlink()
 
 
-def _only_videos(root):
-    (root / "index.csv").unlink()
+def _only_notes(root):
+    (root / "index.csv").rename(root / "notes.txt")
 
 
 def _cut_all(root):
@@ -61,7 +61,7 @@ PROBLEMS = {
     "a patient missing": (lambda r: edit_index(r, 5, "patient", None), "index.csv, row 6 (clip c5): column `patient` is empty; fill it in"),
     "two standards": (lambda r: edit_index(r, 5, "standard", "xing"), "rows above have another standard"),
     "an empty folder": (_empty, "is empty; give the folder that holds the clips"),
-    "no table": (_only_videos, "no layout that is known"),
+    "no table but notes": (_only_notes, "no layout that is known"),
     "no clip that can be read": (_cut_all, "none of its 8 clips can be used; the first, clips/c0.mp4"),
     "an empty table": (lambda r: (r / "index.csv").write_text("clip,path,patient\n"), "has no rows"),
     "an empty file": (lambda r: (r / "index.csv").write_text(""), "cannot be read as a table"),

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Final
 
-from lus_lightning.data.adapters import covid_blues, pocus, san_matteo, simulated, table
+from lus_lightning.data.adapters import clips, covid_blues, pocus, san_matteo, simulated, table
 from lus_lightning.errors import UserError
 
 ADAPTERS: Final[dict[str, ModuleType]] = {
@@ -18,6 +18,7 @@ ADAPTERS: Final[dict[str, ModuleType]] = {
     "pocus": pocus,
     "san-matteo": san_matteo,
     "table": table,
+    "clips": clips,
 }
 """In the order in which they are tried: the most particular first."""
 
