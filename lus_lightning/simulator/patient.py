@@ -53,7 +53,7 @@ def zone_burden(rng: np.random.Generator, patient: Patient, zone: str, protocol:
         illness,
         effusion=0.01 + 0.12 * (behind > 0 and below > 0) + 0.08 * illness,
         consolidation=max(0.0, illness - 0.5) * 0.9,
-        a_lines=0.7 + 0.3 * max(0.0, 1 - 2 * illness),
+        a_lines=0.97 - 0.6 * max(0.0, illness - 0.35),
     )
 
 

@@ -12,8 +12,7 @@ from lus_lightning.errors import UserError
 from lus_lightning.labels import STANDARDS, ZONES
 from lus_lightning.simulator.raters import Noise
 
-
-VERSION = 2
+VERSION = 3
 """Of all default studies: raised whenever scenes, rendering or labels change, so that no cache holds an older study under the same key."""
 
 
@@ -76,7 +75,9 @@ STUDIES = {
         # Xing et al., section 2.1: 26 + 5 patients, 12 zones; three loops of 5 s a zone; three machines, not one.
         Study("xing", VERSION, patients=31, held_out=5, loops=3, frames=21, fps=4),
         # Raillard et al.: 49 patients (12 healthy), 12 zones, one machine.
-        Study("raillard", VERSION, 49, 0, frames=24, fps=8, standard="raillard", scanners=("sim-chip",), healthy_share=12 / 49, masks=False),
+        Study(
+            "raillard", VERSION, 49, 0, frames=24, fps=8, standard="raillard", scanners=("sim-chip",), healthy_share=12 / 49, masks=False
+        ),
         # Muñoz et al., Dataset-2: 30 patients, 12 zones, one machine, both orientations, beam space.
         Study("munoz", VERSION, 30, 6, frames=20, fps=8, standard="soldati", scanners=("sim-cart",), beam=True),
         # Corso: 11 patients, 14 zones, folders of JPEG.
