@@ -247,7 +247,7 @@ class FrameDataModule(LungDataModule):
         return FrameDataset(items, self._files("path"), self.size, split, self.cache_dir, self.augmentation, seed=self.seed)
 
     def _files(self, column: str) -> list[Path]:
-        return [Path(p) for p in self.sources.clips[column]]
+        return [Path(p or "") for p in self.sources.clips[column]]  # an absent mask is never opened
 
 
 class FrameMaskDataModule(FrameDataModule):
