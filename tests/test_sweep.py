@@ -95,8 +95,11 @@ def test_a_local_sweep_that_was_killed_in_a_trial_goes_on_and_ends_with_all_its_
 
 
 @pytest.mark.slow
-def test_the_shipped_sweep_runs_here_on_simulated_patients(small_study, tmp_path):
-    options = [
+def test_the_shipped_sweep_runs_two_trials_here_is_killed_in_the_second_and_goes_on(small_study, tmp_path):
+    sweep = yaml.safe_load((EXPERIMENTS / "sweeps" / "xing.yaml").read_text())
+    sweep["parameters"]["data.init_args.iterations"] = {"values": [3, 4]}
+    (tmp_path / "xing.yaml").write_text(yaml.safe_dump(sweep))
+    small = [
         "--config=experiments/with/quick-xing.yaml",
         "--config=experiments/with/no-wandb.yaml",
         "--model.init_args.selector=test_resnet",
@@ -106,9 +109,17 @@ def test_the_shipped_sweep_runs_here_on_simulated_patients(small_study, tmp_path
         "--data.init_args.num_workers=0",
         "--data.init_args.choice.max_frames=1",
     ]
-    sweep = yaml.safe_load((EXPERIMENTS / "sweeps" / "xing.yaml").read_text())
-    sweep["parameters"]["data.init_args.iterations"] = {"values": [3, 4]}
-    run_here(sweep, tmp_path / "sweep", 2, [*options, "--data.init_args.root", str(small_study)])
-    finals = [json.loads(p.read_text())["final"] for p in (tmp_path / "sweep" / "trials").glob("*/run.json")]
+    words = ["sweep", str(tmp_path / "xing.yaml"), "--local", "--trials=2", f"--root={small_study}", f"--run={tmp_path / 'run'}"]
+    command = [sys.executable, "-m", "lus_lightning", *words, f"--args={' '.join(small)}"]
+    process = subprocess.Popen(command, cwd=EXPERIMENTS.parent, start_new_session=True)
+    while not (tmp_path / "run" / "trials" / "1" / "run.json").is_file():
+        assert process.poll() is None
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    subprocess.run(command, cwd=EXPERIMENTS.parent, check=True)
+    states = {p.parent.name: json.loads(p.read_text()) for p in (tmp_path / "run" / "trials").glob("*/run.json")}
+    finals = {name: state["final"] for name, state in states.items() if state["finished"]}
     assert len(finals) == 2
-    assert all("val/qwk" in final and not any(k.startswith("test/") for k in final) for final in finals)
+    assert "0" in finals
+    assert all("val/qwk" in final and not any(k.startswith("test/") for k in final) for final in finals.values())
