@@ -123,4 +123,4 @@ def clip_table(table: pd.DataFrame) -> pd.DataFrame:
     p = probabilities(clips)[np.arange(len(clips)), clips["pred"].clip(0)]
     clips = clips.assign(score=clips["pred"], confidence=np.where(clips["pred"] >= 0, p, np.nan))
     wide = clips.pivot(index=["clip", "n_frames"], columns="member", values=["score", "confidence"])
-    return wide.set_axis(["_".join(column) for column in wide.columns], axis=1).reset_index()
+    return wide.set_axis(["_".join(column) for column in wide.columns], axis=1).reset_index().convert_dtypes()
