@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from lus_lightning.data.identity import write_whole
+
 
 def make_way(folder: Path) -> None:
     """Move a run folder that holds a run to `<folder>.<n>`, n the first free number, and say so."""
@@ -24,9 +26,7 @@ def record(folder: Path) -> dict[str, Any]:
 def write_record(folder: Path, **entries: Any) -> None:
     """Add entries to `run.json`."""
     path = folder / "run.json"
-    folder.mkdir(parents=True, exist_ok=True)
-    path.with_suffix(".tmp").write_text(json.dumps(record(folder) | entries, indent=2))
-    path.with_suffix(".tmp").rename(path)
+    write_whole(path, [json.dumps(record(folder) | entries, indent=2).encode()])
 
 
 def flat(tree: Any, prefix: str = "") -> dict[str, Any]:

@@ -9,6 +9,7 @@ import pytorch_lightning as pl
 import torch
 import wandb
 import yaml
+from jsonargparse import Namespace
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import WandbLogger
 
@@ -51,7 +52,7 @@ class LungCLI(LightningCLI):
         return cli
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """`--checkpoint.every_n_steps`; methods and data modules by their class name alone."""
+        """Make the checkpoint callback's settings options: `--checkpoint.every_n_steps`."""
         parser.add_lightning_class_args(LastCheckpoint, "checkpoint")
 
     def before_instantiate_classes(self) -> None:
@@ -89,12 +90,11 @@ class LungCLI(LightningCLI):
         self.trainer_defaults = self.trainer_defaults | {"callbacks": defaults}
         trainer = super().instantiate_trainer(**kwargs)
         if trainer.logger is not None and self.subcommand == "fit":
-            trainer.logger.log_hyperparams({"config": flat(self._dumped()), "changes": len(entries["changes"])})
+            trainer.logger.log_hyperparams({"config": flat(self._dumped(self.config[self.subcommand])), "changes": len(entries["changes"])})
         return trainer
 
-    def _dumped(self) -> dict[str, Any]:
-        parser = self._parser(self.subcommand)
-        return yaml.safe_load(parser.dump(self.config[self.subcommand], skip_none=False, skip_validation=True))
+    def _dumped(self, config: Namespace) -> dict[str, Any]:
+        return yaml.safe_load(self._parser(self.subcommand).dump(config, skip_none=False, skip_validation=True))
 
     def _entries(self) -> dict[str, Any]:
         """What `run.json` says of how the run was asked for; the first --config is the recipe, what differs from it a change."""
@@ -105,9 +105,8 @@ class LungCLI(LightningCLI):
         }
         entries |= {"recipe": Path(files[0]).stem if files else "none", "overlays": [Path(f).stem for f in files[1:]], "changes": []}
         if files and self.subcommand == "fit":
-            parser = self._parser(self.subcommand)
-            recipe = parser.parse_args(["--config", files[0]], with_meta=False)
-            entries["changes"] = changes(yaml.safe_load(parser.dump(recipe, skip_none=False, skip_validation=True)), self._dumped())
+            recipe = self._parser(self.subcommand).parse_args(["--config", files[0]], with_meta=False)
+            entries["changes"] = changes(self._dumped(recipe), self._dumped(self.config[self.subcommand]))
         return entries
 
 

@@ -5,13 +5,11 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import pytorch_lightning as pl
-import torch
 from matplotlib.figure import Figure
 from pytorch_lightning.loggers import WandbLogger
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from lus_lightning.labels import SCORES
-from lus_lightning.methods.base import Step
 
 
 class LogPictures(pl.Callback):
@@ -38,7 +36,7 @@ class LogPictures(pl.Callback):
         """Count, and keep the batch's first frame now and then."""
         if not self._logs(trainer) or pl_module.headline not in outputs.probs:
             return
-        classes = _classes(outputs, pl_module.headline)
+        classes = outputs.classes(pl_module.headline)
         decided = classes >= 0
         self._matrix.update(classes[decided].cpu(), outputs.target[decided].cpu())
         loaders = trainer.num_test_batches if trainer.testing else trainer.num_val_batches
@@ -66,10 +64,6 @@ class LogPictures(pl.Callback):
     @staticmethod
     def _logs(trainer: pl.Trainer) -> bool:
         return isinstance(trainer.logger, WandbLogger) and trainer.is_global_zero
-
-
-def _classes(out: Step, member: str) -> torch.Tensor:
-    return out.pred[member] if member in out.pred else out.probs[member].argmax(1)
 
 
 def confusion_figure(counts: np.ndarray) -> Figure:

@@ -10,6 +10,7 @@ import pytorch_lightning as pl
 import torch
 
 from lus_lightning.data.datasets import SPLITS
+from lus_lightning.data.identity import write_whole
 from lus_lightning.methods.base import Step
 from lus_lightning.runs import is_dry
 from lus_lightning.scoring.levels import aggregate, probabilities
@@ -51,14 +52,13 @@ class PredictionWriter(pl.Callback):
             return
         table = _named(table, trainer.datamodule)  # type: ignore[attr-defined]
         if trainer.predicting:
-            (folder / "predict").mkdir(exist_ok=True)
-            write_table(table, folder / "predict" / "predictions.parquet")
+            write_whole(folder / "predict" / "predictions.parquet", [table.to_parquet(index=False)])
             clip_table(table).to_csv(folder / "predict" / "clips.csv", index=False)
             return
         if (path := folder / "predictions.parquet").is_file():
             old = pd.read_parquet(path)
             table = pd.concat([old[~old["split"].isin(table["split"])], table], ignore_index=True)
-        write_table(table, path)
+        write_whole(path, [table.to_parquet(index=False)])
         if (oof := table[table["split"] == "oof"]).size and trainer.validating | trainer.training:
             selection_table(oof).to_csv(folder / "selection.csv", index=False)
 
@@ -71,8 +71,8 @@ def step_table(out: Step, batch: dict[str, torch.Tensor]) -> pd.DataFrame:
     parts = []
     for member, probs in out.probs.items():
         p = probs.cpu().numpy()
-        pred = out.pred[member].cpu().numpy() if member in out.pred else p.argmax(1)
-        parts.append(numbers.assign(member=member, **{f"p_{c}": p[:, c] for c in range(p.shape[1])}, pred=pred))
+        classes = {f"p_{c}": p[:, c] for c in range(p.shape[1])}
+        parts.append(numbers.assign(member=member, **classes, pred=out.classes(member).cpu().numpy()))
     return pd.concat(parts, ignore_index=True)
 
 
@@ -96,18 +96,10 @@ def _gathered(trainer: pl.Trainer, table: pd.DataFrame | None, folder: Path) -> 
 
 def _named(table: pd.DataFrame, data: Any) -> pd.DataFrame:
     """Add clip, patient, exam, zone, protocol and standard, by `row`."""
-    clips = data.sources.clips.reset_index(drop=True)
-    names = clips.reindex(columns=["clip", "patient", "exam", "zone", "protocol", "standard"])
+    names = data.sources.clips.reindex(columns=["clip", "patient", "exam", "zone", "protocol", "standard"])
     table = table.assign(split=np.array(SPLITS)[table["split"]], sign=None)
     table = table.join(names, on="row")
     return table.sort_values(["split", "row", "frame", "member"], ignore_index=True)
-
-
-def write_table(table: pd.DataFrame, path: Path) -> None:
-    """Write a parquet file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    table.to_parquet(path.with_suffix(".tmp"), index=False)
-    path.with_suffix(".tmp").rename(path)
 
 
 def selection_table(oof: pd.DataFrame) -> pd.DataFrame:

@@ -47,7 +47,7 @@ class RunRecord(pl.Callback):
 
 
 class SaveConfig(SaveConfigCallback):
-    """Keeps the merged configuration of the fit as `config.yaml` in the run folder, and tells it to the logger."""
+    """Keeps the merged configuration of the fit as `config.yaml` in the run folder."""
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Save on fit alone: test and predict read it."""

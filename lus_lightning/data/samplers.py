@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -34,16 +35,9 @@ class Stream:
         return int(values[_permutation(len(values), (*self.seed, *salt, round_))[within]])
 
 
-_PERMUTATIONS: dict[tuple[int, ...], np.ndarray] = {}
-
-
+@lru_cache(maxsize=256)
 def _permutation(n: int, seed: tuple[int, ...]) -> np.ndarray:
-    key = (n, *seed)
-    if key not in _PERMUTATIONS:
-        if len(_PERMUTATIONS) > 256:
-            _PERMUTATIONS.clear()
-        _PERMUTATIONS[key] = np.random.default_rng(seed).permutation(n)
-    return _PERMUTATIONS[key]
+    return np.random.default_rng(seed).permutation(n)
 
 
 class GroupBatches(Sampler[list[Draw]]):

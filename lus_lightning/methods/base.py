@@ -36,6 +36,10 @@ class Step:
     probs: dict[str, Tensor] = field(default_factory=dict)
     pred: dict[str, Tensor] = field(default_factory=dict)
 
+    def classes(self, member: str) -> Tensor:
+        """What a member says of each sample (B,) int64; -1 abstains."""
+        return self.pred[member] if member in self.pred else self.probs[member].argmax(1)
+
 
 class LungModule(pl.LightningModule):
     """A method as a system: sub-classes write `step`, `configure_optimizers` and, where epochs differ, `sampling`.

@@ -72,15 +72,11 @@ def load_run(folder: str | Path) -> Run:
     absent += [f"data.{key}" for key in ("name", "simulated", "split_unit") if key not in info.get("data", {})]
     if absent:
         raise UserError(f"{folder / 'run.json'} does not say {', '.join(absent)}: run `fit` again")
-    predictions = pd.read_parquet(folder / "predictions.parquet")
-    if "sign" not in predictions:  # only sign tasks write it
-        predictions["sign"] = None
     return Run(
         folder=folder,
         info=info,
-        predictions=predictions,
-        # In split.csv `unit` names the unit of each row; which kind of unit that is, run.json says.
-        split=pd.read_csv(folder / "split.csv", dtype=NAMES).assign(unit=info["data"]["split_unit"]),
+        predictions=pd.read_parquet(folder / "predictions.parquet"),
+        split=pd.read_csv(folder / "split.csv", dtype=NAMES),
         selection=pd.read_csv(path, dtype=NAMES) if (path := folder / "selection.csv").is_file() else None,
         truth=pd.read_parquet(path) if (path := folder / "truth.parquet").is_file() else None,
     )

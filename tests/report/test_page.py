@@ -8,8 +8,8 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import NETWORKS, tables_of, write_run
 from matplotlib.image import imread
+from run_builder import NETWORKS, tables_of, write_run
 from sklearn.metrics import accuracy_score, cohen_kappa_score, f1_score, recall_score
 
 from lus_lightning.errors import UserError

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import NETWORKS, tables_of, write_run
+from run_builder import NETWORKS, tables_of, write_run
 from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_fscore_support, recall_score, roc_auc_score
 
 from lus_lightning.errors import UserError
