@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from lus_lightning.data.datamodules import Sampling
 from lus_lightning.errors import UserError
 from lus_lightning.labels import SCORES
-from lus_lightning.methods.base import Batch, LungModule, Step, cross_entropy
+from lus_lightning.methods.base import SCHEDULES, Batch, LungModule, Step, cross_entropy
 from lus_lightning.nets.backbones import ImageClassifier
 from lus_lightning.nets.folds import FoldMembers
 from lus_lightning.runs import is_dry
@@ -45,9 +45,10 @@ class CascadedVotingClassifier(LungModule):
         threshold: confidence that decides where all networks differ.
         undecided: below it, `abstain` or `most_confident`.
         loss_weights: one weight per score, or none.
+        schedule: of the learning rate within each stage, `constant` or `warm_cosine` (`base.SCHEDULES`); the paper names none.
 
     Raises:
-        UserError: a network is unknown or named twice, or `weights` has not one entry per network.
+        UserError: the schedule or a network is unknown or named twice, or `weights` has not one entry per network.
     """
 
     def __init__(
@@ -63,8 +64,11 @@ class CascadedVotingClassifier(LungModule):
         threshold: float = 0.8,
         undecided: str = "abstain",
         loss_weights: list[float] | None = None,
+        schedule: str = "constant",
     ) -> None:
         super().__init__(headline="vote")
+        if schedule not in SCHEDULES:
+            raise UserError(f"no learning-rate schedule is called {schedule!r}: choose from {', '.join(SCHEDULES)}")
         networks = list(networks)
         self.save_hyperparameters()
         names = [name.split(":")[-1].split(".")[0] for name in networks]

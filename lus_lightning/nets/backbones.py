@@ -19,7 +19,7 @@ class ImageClassifier(nn.Module):
 
     Args:
         name: a timm model, or `torchvision:<model>` for those timm lacks (googlenet, alexnet).
-        n_classes: outputs of the head.
+        n_classes: outputs of the head; 0 leaves it out (timm).
 
     Raises:
         UserError: no library has a network of that name.
@@ -30,8 +30,9 @@ class ImageClassifier(nn.Module):
 
     def __init__(self, name: str, n_classes: int) -> None:
         super().__init__()
-        self.name = name
-        self.net = _build(name, n_classes)
+        self.name, self.n_classes = name, n_classes
+        # Channels last is how convolutions compute on CPUs and tensor cores: 1.1 to 1.5 times as fast from the start.
+        self.net = _build(name, n_classes).to(memory_format=torch.channels_last)
         cfg = getattr(self.net, "pretrained_cfg", {}) or {}
         # Not persistent: they belong to the architecture, and a weights file of the bare network must fit.
         self.register_buffer("mean", torch.tensor(cfg.get("mean", IMAGENET_MEAN)).view(1, 3, 1, 1), persistent=False)
@@ -39,7 +40,11 @@ class ImageClassifier(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (B, n_classes) of grey images (B, 1, H, W) in [0, 1]: each network gets its own normalisation, grey on three channels."""
-        return self.net((images - self.mean) / self.std)
+        return self.net(self.normalised(images))
+
+    def normalised(self, images: Tensor) -> Tensor:
+        """Pictures (B, 3, H, W) as the network's own training had them."""
+        return ((images - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
 
     def load_weights(self, weights: str) -> None:
         """Start from `imagenet` (downloaded), a file of a state dict, or `none` (as initialised); the head always starts afresh.
@@ -53,8 +58,9 @@ class ImageClassifier(nn.Module):
         own = self.net.state_dict()
         head = {k for k, v in state.items() if k in own and own[k].shape != v.shape}
         head |= {k for k in own if k.startswith(_head_name(self.net, own))}
-        # Not the network's: torchvision's auxiliary classifiers of GoogLeNet, which we build without.
-        unknown = {k for k in state if k not in own and not k.startswith("aux")}
+        # Not the network's: torchvision's auxiliary classifiers of GoogLeNet, which we build without; a classifier that was left out.
+        left_out = ("aux", *((_head_name(self.net, own), "pre_logits") if not self.n_classes else ()))
+        unknown = {k for k in state if k not in own and not k.startswith(left_out)}
         missing = {k for k in own if k not in state and k not in head and not k.endswith("num_batches_tracked")}
         if unknown or missing:
             raise UserError(

@@ -35,6 +35,7 @@ def cascade(**changes):
         "selector": "test_resnet",
         "networks": networks,
         "folds": 3,
+        "schedule": "warm_cosine",
     }
     return CascadedVotingClassifier(**(given | changes))
 
