@@ -11,6 +11,9 @@ def words(recipe, overlay, root, folder, *more, logger="csv"):
     configs = [word for file in files for word in ("--config", str(file))]
     small = ["--data.init_args.root", str(root), "--data.init_args.iterations=1", "--data.init_args.num_workers=0",
              "--data.init_args.choice.max_frames=1", "--data.init_args.size=64", "--data.init_args.split.test_share=0.25",
+             "--data.init_args.split.stratify=score",
              "--model.init_args.weights=none", "--trainer.default_root_dir", str(folder),
              "--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false", "--trainer.log_every_n_steps=1"]  # fmt: skip
-    return [*configs, *small, *more]
+    # Never ResNet152, and a validation part that has every sign.
+    four_signs = ["--model.init_args.network=test_resnet", "--data.init_args.split.val_share=0.25"] if recipe.stem == "four-signs" else []
+    return [*configs, *small, *four_signs, *more]

@@ -43,6 +43,14 @@ def tiny_study(_own_cache: None) -> Path:
 
 
 @pytest.fixture(scope="session")
+def tiny_signs(_own_cache: None) -> Path:
+    """A folder of simulated clips of eight patients, most of one sign, some of several or none."""
+    from lus_lightning.simulator.studies import ensure_study
+
+    return ensure_study("tiny", mix="signs", protocol="12", frames=3, beam=False, masks=False)
+
+
+@pytest.fixture(scope="session")
 def small_study(_own_cache: None) -> Path:
     """As `tiny_study`, with enough patients for test, validation and folds."""
     from lus_lightning.simulator.studies import ensure_study

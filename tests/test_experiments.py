@@ -15,6 +15,13 @@ RECIPES = sorted(EXPERIMENTS.glob("*.yaml"))
 RUNS = [(r, o) for r in RECIPES for o in (None, EXPERIMENTS / "with" / f"quick-{r.stem}.yaml")] + [
     (EXPERIMENTS / f"{v.parent.name}.yaml", v) for v in sorted(EXPERIMENTS.glob("beside/*/*.yaml"))
 ]
+RUNS.append((EXPERIMENTS / "four-signs.yaml", EXPERIMENTS / "with" / "multilabel.yaml"))
+
+
+@pytest.fixture
+def study(recipe, tiny_study, tiny_signs):
+    """What a recipe is run on: clips that have the labels it needs."""
+    return tiny_signs if recipe.stem == "four-signs" else tiny_study
 
 
 class NoFloat64(TorchDispatchMode):
@@ -29,10 +36,10 @@ class NoFloat64(TorchDispatchMode):
 
 
 @pytest.mark.parametrize(("recipe", "overlay"), RUNS, ids=[f"{r.stem}{'+' + o.stem if o else ''}" for r, o in RUNS])
-def test_every_recipe_fits_tests_and_predicts_without_any_float64(recipe, overlay, tiny_study, tmp_path):
+def test_every_recipe_fits_tests_and_predicts_without_any_float64(recipe, overlay, study, tmp_path):
     run = tmp_path / "run"
     with NoFloat64():
-        main(["fit", *words(recipe, overlay, tiny_study, run)])
+        main(["fit", *words(recipe, overlay, study, run)])
         again = ["--config", str(run / "config.yaml"), "--ckpt_path", str(run / "checkpoints" / "last.ckpt")]
         main(["test", *again])
         main(["predict", *again])
@@ -41,7 +48,7 @@ def test_every_recipe_fits_tests_and_predicts_without_any_float64(recipe, overla
     assert set(table.loc[table["split"] == "test", "patient"]) <= test_patients
     assert not test_patients & set(split.loc[split["split"] != "test", "patient"])
     predicted = pd.read_csv(run / "predict" / "clips.csv")
-    assert set(predicted["clip"]) == set(pd.read_csv(tiny_study / "index.csv")["clip"])
+    assert set(predicted["clip"]) == set(pd.read_csv(study / "index.csv")["clip"])
     assert predicted.filter(like="confidence_").max().between(0, 1).all()
     state = json.loads((run / "run.json").read_text())
     assert state["finished"]
@@ -49,10 +56,11 @@ def test_every_recipe_fits_tests_and_predicts_without_any_float64(recipe, overla
     assert state["data"]["simulated"]
 
 
-@pytest.mark.parametrize("overlay", sorted(EXPERIMENTS.glob("with/quick-*.yaml")), ids=lambda p: p.stem)
-def test_a_quick_run_lists_every_key_that_its_overlay_changes(overlay, tiny_study, tmp_path):
-    recipe = EXPERIMENTS / f"{overlay.stem.removeprefix('quick-')}.yaml"
-    main(["fit", *words(recipe, overlay, tiny_study, tmp_path / "run")])
+@pytest.mark.parametrize(
+    ("recipe", "overlay"), [(r, EXPERIMENTS / "with" / f"quick-{r.stem}.yaml") for r in RECIPES], ids=[r.stem for r in RECIPES]
+)
+def test_a_quick_run_lists_every_key_that_its_overlay_changes(recipe, overlay, study, tmp_path):
+    main(["fit", *words(recipe, overlay, study, tmp_path / "run")])
     listed = {c["key"]: c for c in json.loads((tmp_path / "run" / "run.json").read_text())["changes"]}
     from lus_lightning.runs import flat
 

@@ -5,15 +5,18 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import pytorch_lightning as pl
+import torch
 from matplotlib.figure import Figure
 from pytorch_lightning.loggers import WandbLogger
 from torchmetrics.classification import MulticlassConfusionMatrix
 
-from lus_lightning.labels import SCORES
+from lus_lightning.labels import SCORES, SIGNS
 
 
 class LogPictures(pl.Callback):
     """Logs to W&B, at the end of validation and test, the headline member's confusion matrix and `n` frames with what it said of them.
+
+    Several signs at once have no common matrix: then there are only frames.
 
     Args:
         n: frames, the first of `n` batches spread over the part.
@@ -38,23 +41,25 @@ class LogPictures(pl.Callback):
             return
         classes = outputs.classes(pl_module.headline)
         decided = classes >= 0
-        self._matrix.update(classes[decided].cpu(), outputs.target[decided].cpu())
+        if pl_module.labels != "signs":
+            self._matrix.update(classes[decided].cpu(), outputs.target[decided].cpu())
         loaders = trainer.num_test_batches if trainer.testing else trainer.num_val_batches
         if "image" in batch and batch_idx % max(1, int(loaders[dataloader_idx]) // self.n) == 0 and len(self._frames) < self.n:
-            said = "abstains" if classes[0] < 0 else f"says {int(classes[0])}"
-            self._frames.append((batch["image"][0, 0].cpu().numpy(), f"score {int(outputs.target[0])}, {pl_module.headline} {said}"))
+            label, said = (told(pl_module.labels, value[0]) for value in (outputs.target, classes))
+            self._frames.append((batch["image"][0, 0].cpu().numpy(), f"label: {label}; {pl_module.headline}: {said}"))
 
     on_test_batch_end = on_validation_batch_end
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Log them."""
-        if not self._logs(trainer) or not self._matrix.update_called:
+        if not self._logs(trainer):
             return
         stage = "test" if trainer.testing else "val"
         logger: WandbLogger = trainer.logger  # type: ignore[assignment]
-        figure = confusion_figure(self._matrix.compute().numpy())
-        logger.log_image(f"{stage}/confusion", [figure])
-        plt.close(figure)
+        if self._matrix.update_called:
+            figure = confusion_figure(self._matrix.compute().numpy(), classes_of(getattr(pl_module, "labels", "score")))
+            logger.log_image(f"{stage}/confusion", [figure])
+            plt.close(figure)
         if self._frames:
             pictures, captions = zip(*self._frames, strict=True)
             logger.log_image(f"{stage}/frames", list(pictures), caption=list(captions))
@@ -66,12 +71,27 @@ class LogPictures(pl.Callback):
         return isinstance(trainer.logger, WandbLogger) and trainer.is_global_zero
 
 
-def confusion_figure(counts: np.ndarray) -> Figure:
+def classes_of(labels: str) -> list[str]:
+    """The classes' names: scores, or signs in words."""
+    return [str(score) for score in SCORES] if labels == "score" else [sign.replace("_", "-") for sign in SIGNS]
+
+
+def told(labels: str, value: torch.Tensor) -> str:
+    """A class (scalar, -1: none), or several signs (4,) of 1, 0 and -1 (unknown), in words."""
+    if labels != "signs":
+        return classes_of(labels)[int(value)] if value >= 0 else "none"
+    shown = [name for name, there in zip(classes_of(labels), value, strict=True) if there == 1]
+    return ", ".join(shown) or "no sign"
+
+
+def confusion_figure(counts: np.ndarray, names: list[str]) -> Figure:
     """Counts (C, C), rows the label and columns the prediction, as a picture."""
     figure, axes = plt.subplots(figsize=(3.2, 3))
     axes.imshow(counts / np.maximum(counts.sum(1, keepdims=True), 1), cmap="Blues", vmin=0, vmax=1)
     for (i, j), n in np.ndenumerate(counts):
         axes.text(j, i, str(int(n)), ha="center", va="center")
-    axes.set(xlabel="predicted score", ylabel="score", xticks=range(len(counts)), yticks=range(len(counts)))
+    axes.set_xticks(range(len(counts)), names, rotation=0 if max(map(len, names)) == 1 else 30)
+    axes.set_yticks(range(len(counts)), names)
+    axes.set(xlabel="predicted", ylabel="label")
     figure.tight_layout()
     return figure

@@ -11,19 +11,20 @@ import torch
 
 from lus_lightning.data.datasets import SPLITS
 from lus_lightning.data.identity import write_whole
+from lus_lightning.labels import SIGNS
 from lus_lightning.methods.base import Step
 from lus_lightning.runs import is_dry
 from lus_lightning.scoring.levels import aggregate, probabilities
 
-KEYS = ("row", "frame", "member", "split")
+KEYS = ("row", "frame", "member", "sign", "split")
 
 
 class PredictionWriter(pl.Callback):
     """Writes `predictions.parquet` into the run folder (of `predict`: `predict/predictions.parquet` and `predict/clips.csv`).
 
-    Long form, one row per (row, frame, member), de-duplicated over processes: the sampler of several processes repeats samples.
-    A stage replaces its own part (`split`) of the table and leaves the others. Stage 1's out-of-fold predictions, where a method
-    makes them, become `selection.csv` too.
+    Long form, one row per (row, frame, member), of several signs per (row, frame, member, sign), de-duplicated over processes: the sampler
+    of several processes repeats samples. A stage replaces its own part (`split`) of the table and leaves the others. Stage 1's out-of-fold
+    predictions, where a method makes them, become `selection.csv` too.
     """
 
     def __init__(self) -> None:
@@ -50,29 +51,37 @@ class PredictionWriter(pl.Callback):
         table = _gathered(trainer, pd.concat(self._parts, ignore_index=True) if self._parts else None, folder)
         if table is None:
             return
-        table = _named(table, trainer.datamodule)  # type: ignore[attr-defined]
+        labels = getattr(pl_module, "labels", "score")
+        table = _named(table, trainer.datamodule, labels)  # type: ignore[attr-defined]
         if trainer.predicting:
             write_whole(folder / "predict" / "predictions.parquet", [table.to_parquet(index=False)])
-            clip_table(table).to_csv(folder / "predict" / "clips.csv", index=False)
+            clip_table(table, labels).to_csv(folder / "predict" / "clips.csv", index=False)
             return
         if (path := folder / "predictions.parquet").is_file():
             old = pd.read_parquet(path)
             table = pd.concat([old[~old["split"].isin(table["split"])], table], ignore_index=True)
         write_whole(path, [table.to_parquet(index=False)])
-        if (oof := table[table["split"] == "oof"]).size and trainer.validating | trainer.training:
+        oof = table[table["split"] == "oof"]
+        if hasattr(pl_module, "selection") and len(oof) and trainer.validating | trainer.training:
             selection_table(oof).to_csv(folder / "selection.csv", index=False)
 
     on_test_epoch_end = on_predict_epoch_end = on_validation_epoch_end
 
 
 def step_table(out: Step, batch: dict[str, torch.Tensor]) -> pd.DataFrame:
-    """Long form of one batch: a row per (sample, member), with `p_0` ... and `pred`."""
-    numbers = pd.DataFrame({k: batch[k].cpu().numpy() for k in ("row", "frame", "fold", "target", "split")})
+    """Long form of one batch: a row per (sample, member), of several signs per (sample, member, sign), with `p_0` ... and `pred`."""
+    numbers = pd.DataFrame({k: batch[k].cpu().numpy() for k in ("row", "frame", "fold", "split")})
+    target = batch["target"].cpu().numpy()
     parts = []
     for member, probs in out.probs.items():
-        p = probs.cpu().numpy()
-        classes = {f"p_{c}": p[:, c] for c in range(p.shape[1])}
-        parts.append(numbers.assign(member=member, **classes, pred=out.classes(member).cpu().numpy()))
+        p, pred = probs.cpu().numpy(), out.classes(member).cpu().numpy()
+        if target.ndim == 1:
+            classes = {f"p_{c}": p[:, c] for c in range(p.shape[1])}
+            parts.append(numbers.assign(member=member, sign=None, target=target, **classes, pred=pred))
+            continue
+        for i in np.flatnonzero(~np.isnan(p).all(axis=0)):  # a sign that the member does not know has no row
+            columns = {"target": target[:, i], "p_0": 1 - p[:, i], "p_1": p[:, i], "pred": pred[:, i]}
+            parts.append(numbers.assign(member=member, sign=SIGNS[i], **columns))
     return pd.concat(parts, ignore_index=True)
 
 
@@ -94,11 +103,11 @@ def _gathered(trainer: pl.Trainer, table: pd.DataFrame | None, folder: Path) -> 
     return None if table is None else table.drop_duplicates(list(KEYS), ignore_index=True)
 
 
-def _named(table: pd.DataFrame, data: Any) -> pd.DataFrame:
-    """Add clip, patient, exam, zone, protocol and standard, by `row`."""
+def _named(table: pd.DataFrame, data: Any, labels: str) -> pd.DataFrame:
+    """Add clip, patient, exam, zone, protocol and (of scores) standard, by `row`."""
     names = data.sources.clips.reindex(columns=["clip", "patient", "exam", "zone", "protocol", "standard"])
-    table = table.assign(split=np.array(SPLITS)[table["split"]], sign=None)
-    table = table.join(names, on="row")
+    table = table.assign(split=np.array(SPLITS)[table["split"]])
+    table = table.join(names if labels == "score" else names.assign(standard=None), on="row")
     return table.sort_values(["split", "row", "frame", "member"], ignore_index=True)
 
 
@@ -109,10 +118,17 @@ def selection_table(oof: pd.DataFrame) -> pd.DataFrame:
     return oof[columns].assign(p_own=own, pred=oof["pred"].to_numpy(), kept=(oof["pred"] == oof["target"]).to_numpy())
 
 
-def clip_table(table: pd.DataFrame) -> pd.DataFrame:
-    """One row per clip: each member's score from its frames' mean probability, and its confidence, the mean probability of that score."""
-    clips = aggregate(table, "clip", "mean")
+def clip_table(table: pd.DataFrame, labels: str = "score") -> pd.DataFrame:
+    """One row per clip: what each member says of it from its frames' mean probability, and its confidence, the mean probability of that.
+
+    `score_<member>`, or `sign_<member>` (a name), or of several signs `shows_<sign>_<member>` (1 or 0); each with its `confidence_...`.
+    """
+    clips = aggregate(table, "clip", "mean", ordered=labels != "sign")
     p = probabilities(clips)[np.arange(len(clips)), clips["pred"].clip(0)]
-    clips = clips.assign(score=clips["pred"], confidence=np.where(clips["pred"] >= 0, p, np.nan))
-    wide = clips.pivot(index=["clip", "n_frames"], columns="member", values=["score", "confidence"])
+    confidence = np.where(clips["pred"] >= 0, p, np.nan)
+    said = clips["pred"].map(dict(enumerate(SIGNS))) if labels == "sign" else clips["pred"]
+    word, each = ("shows", ["sign", "member"]) if labels == "signs" else (labels, ["member"])
+    wide = clips.assign(**{word: said, "confidence": confidence}).pivot(
+        index=["clip", "n_frames"], columns=each, values=[word, "confidence"]
+    )
     return wide.set_axis(["_".join(column) for column in wide.columns], axis=1).reset_index().convert_dtypes()

@@ -31,10 +31,12 @@ class RunRecord(pl.Callback):
         folder, data = Path(trainer.default_root_dir), trainer.datamodule  # type: ignore[attr-defined]
         versions = {p: version(p) for p in ("torch", "pytorch-lightning", "timm", "lus-lightning")} | {"python": platform.python_version()}
         card = data.sources.card() | {"split_unit": data.division.unit, "test_patients": int(data.part("test")["patient"].nunique()),
-                                      "train_patients": int(data.part("train")["patient"].nunique())}  # fmt: skip
-        networks = list(getattr(pl_module, "voters", {}))
+                                      "train_patients": int(data.part("train")["patient"].nunique()),
+                                      "unlabelled": data.unlabelled}  # fmt: skip
+        networks = list(getattr(pl_module, "voters", getattr(pl_module, "backbones", {})))
         device = trainer.strategy.root_device.type
-        write_record(folder, **self.entries, data=card, networks=networks, versions=versions, device=device, finished=False)
+        write_record(folder, **self.entries, data=card, networks=networks, task=getattr(pl_module, "labels", "score"), versions=versions,
+                     device=device, finished=False)  # fmt: skip
         data.split.to_csv(folder / "split.csv", index=False)
         if (truth := data.sources.truth()) is not None:
             truth.to_parquet(folder / "truth.parquet", index=False)
@@ -43,7 +45,8 @@ class RunRecord(pl.Callback):
         """Say how long it took and that it is whole."""
         if trainer.is_global_zero and not is_dry(trainer):
             final = {k: float(v) for k, v in trainer.callback_metrics.items()}
-            write_record(Path(trainer.default_root_dir), seconds=time.monotonic() - self._started, finished=True, final=final)
+            folder, each = Path(trainer.default_root_dir), getattr(pl_module, "member_seconds", {})
+            write_record(folder, seconds=time.monotonic() - self._started, member_seconds=each, finished=True, final=final)
 
 
 class SaveConfig(SaveConfigCallback):

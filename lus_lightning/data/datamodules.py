@@ -1,7 +1,7 @@
 """LightningDataModules by sample shape: frames, frames with masks, clips. All split by patient and read the same frame cache."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -10,38 +10,19 @@ import numpy as np
 import pandas as pd
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.utilities import rank_zero_info
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, Sampler
 
 from lus_lightning.data.cache import fill_cache
 from lus_lightning.data.datasets import ClipDataset, FrameDataset, pad_clips
-from lus_lightning.data.frames import FrameChoice, frame_table
+from lus_lightning.data.frames import LABELS, LACKS, FrameChoice, frame_table, label_table, labelled, target_table, targets, without_label
 from lus_lightning.data.roots import cache_folder
 from lus_lightning.data.samplers import GroupBatches, ResumableLoader
 from lus_lightning.data.sources import Sources, read_sources
-from lus_lightning.data.splits import split_patients
+from lus_lightning.data.splits import Split, split_patients
 from lus_lightning.data.transforms import Augmentation
 from lus_lightning.errors import UserError
-
-
-@dataclass(frozen=True)
-class Split:
-    """How patients are divided; see `lus_lightning.data.splits.split_patients`.
-
-    Args:
-        test_share: share of the patients held out for the test (where `test_root` is given: none).
-        val_share: share of the patients held out of training for validation.
-        unit: `patient`; `clip` and `frame` leak patients across parts and exist only to measure what that buys.
-        stratify: `score` (the patient's worst) or `diagnosis`.
-        test_patients: patients that are always in the test part.
-        seed: of the division.
-    """
-
-    test_share: float = 0.2
-    val_share: float = 0.0
-    unit: str = "patient"
-    stratify: str = "score"
-    test_patients: Sequence[str] = ()
-    seed: int = 0
+from lus_lightning.labels import SIGNS
 
 
 @dataclass(frozen=True)
@@ -80,6 +61,10 @@ class LungDataModule(pl.LightningDataModule):
         num_workers: processes that load batches.
         cache_dir: of decoded frames and simulated studies; none is $LUS_CACHE, else ~/.cache/lus_lightning.
         seed: of shuffling and augmentation.
+        labels: what is learned, one of `frames.LABELS`; none is what the method asks for.
+
+    Raises:
+        UserError: `labels` is unknown.
     """
 
     collate: Callable[..., Any] | None = None
@@ -96,17 +81,33 @@ class LungDataModule(pl.LightningDataModule):
         raters_agree: bool = False,
         balance: bool = False,
         choice: FrameChoice = FrameChoice(),  # noqa: B008
-        split: Split = Split(),
+        split: Split = Split(),  # noqa: B008
         augmentation: Augmentation = Augmentation(),  # noqa: B008
         num_workers: int = 2,
         cache_dir: str | None = None,
         seed: int = 0,
+        labels: str | None = None,
     ) -> None:
         super().__init__()
+        if labels not in (None, *LABELS):
+            raise UserError(f"there are no labels {labels!r}: learn one of {', '.join(LABELS)}")
+        self.given_labels = labels
         self.size, self.batch_size, self.iterations, self.seed = size, batch_size, iterations, seed
         self.root, self.test_root, self.study, self.adapter = root, test_root, study, adapter
         self.raters_agree, self.balance, self.choice, self.division = raters_agree, balance, choice, split
         self.augmentation, self.num_workers, self.cache_dir = augmentation, num_workers, cache_folder(cache_dir)
+
+    @property
+    def labels(self) -> str:
+        """What is learned, one of `frames.LABELS`: the method says it.
+
+        Raises:
+            UserError: the argument `labels` says something else.
+        """
+        asked = self._method("labels", self.given_labels or "score")
+        if self.given_labels not in (None, asked):
+            raise UserError(f"the method learns {asked!r}, but data.init_args.labels says {self.given_labels!r}: leave it out")
+        return asked
 
     # --- tables ---------------------------------------------------------------------------------------------------------------
 
@@ -124,7 +125,10 @@ class LungDataModule(pl.LightningDataModule):
         if hasattr(self, "samples"):
             return
         self.sources: Sources = read_sources(self._root(), self.test_root, self.adapter, self.cache_dir)
-        frames = frame_table(self.sources.clips, self.choice, self.raters_agree)
+        frames = frame_table(self.sources.clips, self.choice, self.raters_agree, self.labels)
+        self.unlabelled = without_label(self.sources.clips, self.labels)
+        if self.unlabelled:
+            rank_zero_info(f"{sum(self.unlabelled.values())} of {len(self.sources.clips)} clips have no label{self._reasons()}")
         self.split = self._divide(frames)
         if self.split is not None:
             unit = ["clip", "frame"] if self.division.unit == "frame" else ["clip"]
@@ -141,23 +145,25 @@ class LungDataModule(pl.LightningDataModule):
     def _divide(self, frames: pd.DataFrame) -> pd.DataFrame | None:
         clips = self.sources.clips
         # A clip whose frames all lost their label (no rater agreed) is nobody's sample, and takes no patient's place.
-        labelled = clips[clips["clip"].isin(frames.loc[frames["target"] >= 0, "clip"])]
-        if labelled.empty:
+        known = clips[clips["clip"].isin(frames.loc[labelled(frames), "clip"])]
+        if known.empty:
             return None
-        recipe = asdict(self.division) | {"folds": self._method("folds", 1)}
+        recipe = asdict(self.division) | {"folds": self._method("folds", 1), "labels": self.labels}
         if self.test_root is not None:
             recipe |= {"test_share": 0.0, "test_patients": ()}
-        units = labelled[labelled["source"] == 0]
+        units = known[known["source"] == 0]
         if self.division.unit == "frame":
-            units = (
-                frames[frames["target"] >= 0].merge(units.drop(columns=["patient", "score"]), on="clip").assign(score=lambda t: t["target"])
-            )
+            units = frames[labelled(frames)].merge(units.drop(columns=["patient", "score", *SIGNS]), on="clip")
+            units = units.join(label_table(units, self.labels))
         split = split_patients(units, **recipe)
-        other = labelled.loc[labelled["source"] == 1, ["clip", "patient"]]
+        other = known.loc[known["source"] == 1, ["clip", "patient"]]
         return pd.concat([split, other.assign(unit=self.division.unit, split="test", fold=-1)], ignore_index=True)
 
     def _samples(self, frames: pd.DataFrame) -> pd.DataFrame:
         return frames
+
+    def _reasons(self) -> str:
+        return f" ({', '.join(f'{n} {reason}' for reason, n in self.unlabelled.items())})" if self.unlabelled else ""
 
     # --- loaders --------------------------------------------------------------------------------------------------------------
 
@@ -173,10 +179,10 @@ class LungDataModule(pl.LightningDataModule):
         """
         if self.split is None:
             raise UserError(
-                f"no clip in {self._root()} has a score; unlabelled clips can only be predicted: `python -m lus_lightning predict`;"
-                " labels come from a table index.csv beside the clips"
+                f"no clip in {self._root()} {LACKS[self.labels]}{self._reasons()}; unlabelled clips can only be predicted:"
+                " `python -m lus_lightning predict`; labels come from a table index.csv beside the clips"
             )
-        return self.samples[(self.samples["split"] == split) & (self.samples["target"] >= 0)].reset_index(drop=True)
+        return self.samples[(self.samples["split"] == split) & labelled(self.samples)].reset_index(drop=True)
 
     def train_dataloader(self) -> ResumableLoader:
         """Batches of the coming epoch, as the method's `sampling` asks for them."""
@@ -193,7 +199,9 @@ class LungDataModule(pl.LightningDataModule):
             groups, per_group = [keep[train["fold"].to_numpy()[keep] == i] for i in range(k)], self.batch_size // (k - 1)
         rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         iterations = self.iterations or math.ceil(max(map(len, groups)) / per_group / world)
-        classes = train["target"].to_numpy() if self.balance else None
+        if self.balance and self.labels == "signs":
+            raise UserError("a picture may show several signs, so signs cannot be drawn equally often: set balance to false")
+        classes = targets(train) if self.balance else None
         stage = self.trainer.current_epoch if self.trainer else 0
         batches = GroupBatches(groups, per_group, iterations, self.seed, stage, classes, rank, world)
         return ResumableLoader(self.dataset(train, "train"), batch_sampler=batches, **self._loading())
@@ -235,16 +243,17 @@ class LungDataModule(pl.LightningDataModule):
         return self._method("sampling", Sampling)()
 
     def _method(self, name: str, otherwise: Any) -> Any:
-        """What the method says of its data: `folds`, `sampling`."""
+        """What the method says of its data: `folds`, `sampling`, `labels`."""
         return getattr(self.trainer.lightning_module, name, otherwise) if self.trainer else otherwise
 
 
 class FrameDataModule(LungDataModule):
     """Single frames: for Xing's, Raillard's and the four-sign networks."""
 
-    def dataset(self, items: pd.DataFrame, split: str) -> FrameDataset:
-        """Frames, augmented only in training."""
-        return FrameDataset(items, self._files("path"), self.size, split, self.cache_dir, self.augmentation, seed=self.seed)
+    def dataset(self, items: pd.DataFrame, split: str) -> Dataset[dict[str, torch.Tensor]]:
+        """Frames, augmented only in training, or what the method has prepared of them (`prepared`: features)."""
+        frames = FrameDataset(items, self._files("path"), self.size, split, self.cache_dir, self.augmentation, seed=self.seed)
+        return self._method("prepared", lambda dataset: dataset)(frames)
 
     def _files(self, column: str) -> list[Path]:
         return [Path(p or "") for p in self.sources.clips[column]]  # an absent mask is never opened
@@ -277,9 +286,9 @@ class ClipDataModule(FrameDataModule):
 
     def _samples(self, frames: pd.DataFrame) -> pd.DataFrame:
         by_row = frames.groupby("row")
-        scores = self.sources.clips["score"].to_numpy(float, na_value=np.nan)
         clips = by_row.first().assign(picks=by_row["frame"].agg(list), frame=-1).reset_index()
-        return clips.assign(target=np.nan_to_num(scores[clips["row"]], nan=-1).astype(np.int64))
+        whole = target_table(self.sources.clips, self.labels).iloc[clips["row"]].reset_index(drop=True)
+        return clips.assign(**whole)
 
     def dataset(self, items: pd.DataFrame, split: str) -> ClipDataset:  # type: ignore[override]
         """Clips, augmented only in training."""

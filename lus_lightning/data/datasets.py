@@ -9,6 +9,7 @@ import torch
 from torch.utils.data import Dataset
 
 from lus_lightning.data.cache import cached_frames, cached_mask
+from lus_lightning.data.frames import targets
 from lus_lightning.data.samplers import Draw
 from lus_lightning.data.transforms import Augmentation, Augmenter
 
@@ -19,8 +20,9 @@ SPLITS = ("train", "val", "test", "oof", "predict")
 class FrameDataset(Dataset[dict[str, torch.Tensor]]):
     """Single frames, read from the frame cache.
 
-    A sample: `image` uint8 (1, size, size); int64 scalars `target` (-1 unknown), `item` (position in `frames`), `row` (position in the
-    index), `frame`, `fold` (-1 none) and `split`; with `masks`, also `mask` uint8 (1, size, size), bit i for class i.
+    A sample: `image` uint8 (1, size, size); int64 scalars `target` (-1 unknown; for several signs (4,), each 1, 0 or -1), `item` (position
+    in `frames`), `row` (position in the index), `frame`, `fold` (-1 none) and `split`; with `masks`, also `mask` uint8 (1, size, size),
+    bit i for class i.
 
     Args:
         frames: the frame table, with a column `fold`.
@@ -35,7 +37,7 @@ class FrameDataset(Dataset[dict[str, torch.Tensor]]):
 
     def __init__(self, frames: pd.DataFrame, paths: list[Path], size: int, split: str, cache_dir: Path,
                  augmentation: Augmentation = Augmentation(), masks: list[Path] | None = None, seed: int = 0) -> None:  # fmt: skip # noqa: B008
-        self.numbers = {name: frames[name].to_numpy(np.int64) for name in ("target", "row", "frame", "fold")}
+        self.numbers = {name: frames[name].to_numpy(np.int64) for name in ("row", "frame", "fold")} | {"target": targets(frames)}
         self.paths, self.masks, self.size, self.cache_dir = paths, masks, size, cache_dir
         self.split, self.seed, self.policy = SPLITS.index(split), seed, augmentation
         self._augmenter: Augmenter | None = None
@@ -45,17 +47,28 @@ class FrameDataset(Dataset[dict[str, torch.Tensor]]):
 
     def __getitem__(self, where: int | Draw) -> dict[str, torch.Tensor]:
         item, draw = where if isinstance(where, tuple) else (where, None)
-        numbers = {name: int(values[item]) for name, values in self.numbers.items()} | {"item": int(item), "split": self.split}
-        row, frame = numbers["row"], slice(numbers["frame"], numbers["frame"] + 1)
+        labels = self.labels(item)
+        row, number = int(labels["row"]), int(labels["frame"])
+        frame = slice(number, number + 1)
         pictures: dict[str, Any] = {"image": cached_frames(self.paths[row], self.size, self.cache_dir)[frame]}
         if self.masks is not None:
             pictures["mask"] = cached_mask(self.masks[row], self.size, self.cache_dir)[frame]
         if draw is not None:
             self._augmenter = self._augmenter or Augmenter(self.policy)
-            image, mask = self._augmenter(pictures["image"], (self.seed, draw, row, numbers["frame"]), pictures.get("mask"))
+            image, mask = self._augmenter(pictures["image"], (self.seed, draw, row, number), pictures.get("mask"))
             pictures = {"image": image} | ({} if mask is None else {"mask": mask})
         # A copy: torch refuses the cache's read-only memory.
-        return {name: torch.tensor(np.array(p)) for name, p in pictures.items()} | {name: torch.tensor(n) for name, n in numbers.items()}
+        return labels | {name: torch.tensor(np.array(p)) for name, p in pictures.items()}
+
+    def labels(self, item: int) -> dict[str, torch.Tensor]:
+        """All of a sample but its pictures."""
+        numbers = {name: torch.tensor(values[item]) for name, values in self.numbers.items()}
+        return numbers | {"item": torch.tensor(int(item)), "split": torch.tensor(self.split)}
+
+    @property
+    def split_name(self) -> str:
+        """What the samples are used for, one of `SPLITS`."""
+        return SPLITS[self.split]
 
 
 class ClipDataset(Dataset[dict[str, torch.Tensor]]):
@@ -64,13 +77,13 @@ class ClipDataset(Dataset[dict[str, torch.Tensor]]):
     A sample: `frames` uint8 (T, 1, size, size); int64 scalars `length` (T), `target`, `item`, `row`, `frame` (-1), `fold` and `split`.
 
     Args:
-        clips: one row per clip: `row`, `target`, `fold` and `picks`, the frame numbers to take.
+        clips: one row per clip: `row`, `fold`, its target and `picks`, the frame numbers to take.
         paths, size, split, cache_dir, augmentation, seed: as in `FrameDataset`; one draw moves all frames of a clip alike.
     """
 
     def __init__(self, clips: pd.DataFrame, paths: list[Path], size: int, split: str, cache_dir: Path,
                  augmentation: Augmentation = Augmentation(), seed: int = 0) -> None:  # fmt: skip # noqa: B008
-        self.numbers = {name: clips[name].to_numpy(np.int64) for name in ("target", "row", "fold")}
+        self.numbers = {name: clips[name].to_numpy(np.int64) for name in ("row", "fold")} | {"target": targets(clips)}
         self.picks = list(clips["picks"])
         self.paths, self.size, self.cache_dir = paths, size, cache_dir
         self.split, self.seed, self.policy = SPLITS.index(split), seed, augmentation
@@ -81,12 +94,13 @@ class ClipDataset(Dataset[dict[str, torch.Tensor]]):
 
     def __getitem__(self, where: int | Draw) -> dict[str, torch.Tensor]:
         item, draw = where if isinstance(where, tuple) else (where, None)
-        numbers = {name: int(values[item]) for name, values in self.numbers.items()} | {"item": int(item), "split": self.split, "frame": -1}
-        frames = np.array(cached_frames(self.paths[numbers["row"]], self.size, self.cache_dir)[self.picks[item]])
+        row = int(self.numbers["row"][item])
+        frames = np.array(cached_frames(self.paths[row], self.size, self.cache_dir)[self.picks[item]])
         if draw is not None:
             self._augmenter = self._augmenter or Augmenter(self.policy)
-            frames, _ = self._augmenter(frames, (self.seed, draw, numbers["row"]))
-        numbers["length"] = len(frames)
+            frames, _ = self._augmenter(frames, (self.seed, draw, row))
+        numbers = {"item": int(item), "split": self.split, "frame": -1, "length": len(frames)}
+        numbers |= {name: values[item] for name, values in self.numbers.items()}
         return {"frames": torch.tensor(frames[:, None])} | {name: torch.tensor(n) for name, n in numbers.items()}
 
 

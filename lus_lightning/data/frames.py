@@ -2,11 +2,16 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import pandas as pd
 
 from lus_lightning.data.probe import read_frame_labels
+from lus_lightning.labels import SIGNS
+
+LABELS: Final = ("score", "sign", "signs")
+"""What a method learns: severity (`score`), the only `sign` that a picture shows (its place in `labels.SIGNS`), or each of the `signs`."""
 
 
 @dataclass(frozen=True)
@@ -29,18 +34,17 @@ class FrameChoice:
         return frames[np.linspace(0, len(frames) - 1, self.max_frames).round().astype(int)]
 
 
-def frame_table(clips: pd.DataFrame, choice: FrameChoice, raters_agree: bool = False) -> pd.DataFrame:
-    """One row per chosen frame: `row` (position in the index), `frame`, `clip`, `patient`, `target` (-1: unlabelled).
+def frame_table(clips: pd.DataFrame, choice: FrameChoice, raters_agree: bool = False, labels: str = "score") -> pd.DataFrame:
+    """One row per chosen frame: `row` (position in the index), `frame`, `clip`, `patient`, and its target (see `target_table`).
 
     A frame's target is its own label where the clip has `frame_labels`, else its clip's. With `raters_agree` a frame on which two
-    raters differ has no label, so it is neither trained nor tested on (Xing et al., section 2.4).
+    raters differ has no score, so it is neither trained nor tested on (Xing et al., section 2.4).
 
     Raises:
         UserError: a frame-label file cannot be read.
     """
-    scores = {
-        n: clips[n].to_numpy(float, na_value=np.nan) if n in clips else np.full(len(clips), np.nan) for n in ("score", "rater_1", "rater_2")
-    }
+    named = ("score", "rater_1", "rater_2") if labels == "score" else SIGNS
+    known = {n: clips[n].to_numpy(float, na_value=np.nan) if n in clips else np.full(len(clips), np.nan) for n in named}
     parts = []
     for row, clip in enumerate(clips.to_dict("records")):
         frames = choice.pick(int(clip["frames"]), int(clip["first_frame"]))
@@ -50,10 +54,66 @@ def frame_table(clips: pd.DataFrame, choice: FrameChoice, raters_agree: bool = F
             if isinstance(path := clip.get("frame_labels"), str)
             else None
         )
-        for name, values in scores.items():
+        for name, values in known.items():
             part[name] = values[row] if own is None or name not in own else own[name].reindex(frames).to_numpy(float)
         parts.append(part)
     table = pd.concat(parts, ignore_index=True)
-    differ = (table["rater_1"] != table["rater_2"]) & table[["rater_1", "rater_2"]].notna().any(axis=1)
-    table["target"] = table["score"].mask(differ & raters_agree).fillna(-1).astype(np.int64)
-    return table[["row", "frame", "clip", "patient", "target"]]
+    if labels == "score" and raters_agree:
+        differ = (table["rater_1"] != table["rater_2"]) & table[["rater_1", "rater_2"]].notna().any(axis=1)
+        table["score"] = table["score"].mask(differ)
+    return table[["row", "frame", "clip", "patient"]].join(target_table(table, labels))
+
+
+def target_table(known: pd.DataFrame, labels: str) -> pd.DataFrame:
+    """Targets, int64, -1 unknown: `target` (the score, or the class of the only sign), or a column `target_<sign>` for each of the signs.
+
+    A sign that nobody looked for is unknown, not absent: it leaves its own target -1, and it is not known which sign is the only one.
+    """
+    if labels == "score":
+        return known[["score"]].astype(float).fillna(-1).astype(np.int64).set_axis(["target"], axis=1)
+    signs = known.reindex(columns=list(SIGNS)).astype(float)
+    if labels == "signs":
+        return signs.fillna(-1).astype(np.int64).add_prefix("target_")
+    only = signs.notna().all(axis=1) & (signs.sum(axis=1) == 1)
+    return pd.DataFrame({"target": np.where(only, signs.fillna(0).to_numpy().argmax(axis=1), -1)}, known.index)
+
+
+def label_table(frames: pd.DataFrame, labels: str) -> pd.DataFrame:
+    """The labels of frames as an index has them, from their targets: `score`, or 1, 0 or missing for each of the signs."""
+    found = targets(frames)
+    if labels == "score":
+        return pd.DataFrame({"score": found}, frames.index)
+    signs = found if labels == "signs" else np.where(found[:, None] < 0, -1, found[:, None] == np.arange(len(SIGNS)))
+    table = pd.DataFrame(signs, frames.index, list(SIGNS)).astype("Int64")
+    return table.mask(table < 0)
+
+
+def targets(frames: pd.DataFrame) -> np.ndarray:
+    """The targets of a frame table, int64: (N,) classes, or (N, 4) for the signs; -1 unknown."""
+    return (frames["target"] if "target" in frames else frames.filter(like="target_")).to_numpy(np.int64)
+
+
+def labelled(frames: pd.DataFrame) -> np.ndarray:
+    """(N,) bool: the rows with a target, of several signs at least one."""
+    found = targets(frames)
+    return (found if found.ndim == 1 else found.max(axis=1)) >= 0
+
+
+LACKS: Final = {"score": "has a score", "sign": "is known to show one sign alone", "signs": "has a sign that anybody looked for"}
+"""What a clip without a label fails to meet."""
+
+
+def without_label(clips: pd.DataFrame, labels: str) -> dict[str, int]:
+    """How many clips have no sign to learn from, by reason."""
+    signs = clips.reindex(columns=list(SIGNS)).astype(float)
+    blank = signs.isna().all(axis=1)
+    if labels != "sign":
+        return {"nobody looked for any sign": int(blank.sum())} if blank.any() and labels == "signs" else {}
+    unsure, shown = signs.isna().any(axis=1) & ~blank, signs.sum(axis=1)
+    reasons = {
+        "nobody looked for any sign": blank,
+        "several signs": shown > 1,
+        "no sign": ~blank & ~unsure & (shown == 0),
+        "not all signs were looked for": unsure & (shown <= 1),
+    }
+    return {reason: int(rows.sum()) for reason, rows in reasons.items() if rows.any()}

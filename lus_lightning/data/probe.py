@@ -11,7 +11,7 @@ from lus_lightning.data.identity import content_hash, digest, write_whole
 from lus_lightning.data.masks import read_mask
 from lus_lightning.data.readers import READER_VERSION, first_picture, read_clip
 from lus_lightning.errors import UserError
-from lus_lightning.labels import SCORES
+from lus_lightning.labels import SCORES, SIGNS
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def probe(files: Files, cache_dir: Path) -> Facts:
 
 
 def read_frame_labels(path: Path, n_frames: int) -> pd.DataFrame:
-    """Frame labels: `frame` (0 to `n_frames` - 1, each at most once), `score` (0-3 or missing), and `rater_*`, `truth_*` where given.
+    """Frame labels: `frame` (0 to `n_frames` - 1, each at most once), `score` (0-3 or missing), signs, `rater_*`, `truth_*` where given.
 
     Raises:
         UserError: the file cannot be read, lacks a column, or has a value outside its range.
@@ -74,9 +74,10 @@ def read_frame_labels(path: Path, n_frames: int) -> pd.DataFrame:
     if missing := {"frame", "score"} - set(labels):
         raise UserError(f"{path}: the frame labels lack the column(s) {', '.join(sorted(missing))}; they need frame,score")
     scores = [c for c in labels.columns.astype(str) if c == "score" or c.startswith("rater_")]
+    signs = [c for c in SIGNS if c in labels]
     wrong: dict[str, pd.Series] = {"frame": ~labels["frame"].isin(range(n_frames)) | labels["frame"].duplicated()}
-    wrong |= {c: labels[c].notna() & ~labels[c].isin(SCORES) for c in scores}
-    rules = dict.fromkeys(scores, "a score is 0, 1, 2 or 3, or empty")
+    wrong |= {c: labels[c].notna() & ~labels[c].isin(SCORES if c in scores else (0, 1)) for c in scores + signs}
+    rules = dict.fromkeys(scores, "a score is 0, 1, 2 or 3, or empty") | dict.fromkeys(signs, "a sign is 0, 1, or empty (nobody looked)")
     rules["frame"] = f"the clip has frames 0 to {n_frames - 1}, each named at most once"
     for column, rows in wrong.items():
         if rows.any():

@@ -1,6 +1,7 @@
 """Who is trained on and who is tested: whole patients, in parts alike in their scores, as a pure function of table and seed."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -16,15 +17,36 @@ _PAIRS: Final = 512
 _FRUITLESS: Final = 12
 
 
+@dataclass(frozen=True)
+class Split:
+    """How patients are divided; see `split_patients`.
+
+    Args:
+        test_share: share of the patients held out for the test (where `test_root` is given: none).
+        val_share: share of the patients held out of training for validation.
+        unit: `patient`; `clip` and `frame` leak patients across parts and exist only to measure what that buys.
+        stratify: `score` (the patient's worst; where signs are learned, its signs) or `diagnosis`.
+        test_patients: patients that are always in the test part.
+        seed: of the division.
+    """
+
+    test_share: float = 0.2
+    val_share: float = 0.0
+    unit: str = "patient"
+    stratify: str = "score"
+    test_patients: Sequence[str] = ()
+    seed: int = 0
+
+
 def split_patients(
     table: pd.DataFrame, test_share: float, val_share: float, folds: int, seed: int,
-    unit: str = "patient", stratify: str = "score", test_patients: Sequence[str] = (),
+    unit: str = "patient", stratify: str = "score", test_patients: Sequence[str] = (), labels: str = "score",
 ) -> pd.DataFrame:  # fmt: skip
     """Divide patients into test, validation and training, and the training patients into folds.
 
     Parts hold a fixed number of units (the share, rounded, at least one; folds differ by at most one unit) and are made alike in the units'
     worst score (or diagnosis) and in clips per score: dealt at random within strata, then exchanged while that brings the parts closer.
-    Tables without scores use the set of signs instead. The order of the rows has no influence.
+    Where signs are learned, and in tables without scores, the set of signs stands for the score. The order of the rows has no influence.
 
     Args:
         table: `clip`, `patient`, `score`, `diagnosis`, signs; one row per clip, or per frame (with `frame`) for unit `frame`.
@@ -33,6 +55,7 @@ def split_patients(
         unit: `patient`, or by name `clip` or `frame`, which let a patient stand on two sides and only measure what that buys.
         stratify: `score` (a unit's worst) or `diagnosis`.
         test_patients: always in the test part.
+        labels: what is learned, `score`, or `sign` or `signs`: then every part needs clips with and without each sign.
 
     Returns:
         `clip`, (`frame`), `patient`, `unit`, `split` ("train", "val", "test"), `fold` (0 to folds - 1 in train, else -1), one row per row
@@ -44,7 +67,7 @@ def split_patients(
     """
     _check(table, test_share, val_share, unit, stratify, test_patients)
     names = table["clip"] + "/" + table["frame"].map("{:06d}".format) if unit == "frame" else table[unit]
-    features = _features(table, names, stratify)
+    features = _features(table, names, stratify, labels)
     rng = np.random.default_rng(seed)
     forced = features.index.isin(names[table["patient"].isin(list(test_patients))])
     held = [_held(share, len(features)) for share in (test_share, val_share)]
@@ -87,9 +110,9 @@ def _held(share: float, units: int) -> int:
     return max(1, round(share * units)) if share > 0 else 0
 
 
-def _features(table: pd.DataFrame, names: pd.Series, stratify: str) -> pd.DataFrame:
+def _features(table: pd.DataFrame, names: pd.Series, stratify: str, learned: str) -> pd.DataFrame:
     """Per unit (sorted by name), what the parts should be alike in: clips, clips per class, and the stratum as 0 or 1."""
-    labels = _labels(table, stratify)
+    labels = _labels(table, stratify, learned)
     units = labels.groupby(names.to_numpy()).sum()
     kind = next((str(c).split()[0] for c in units), "none")
     present = units.filter(regex=f"^{kind} ") > 0
@@ -99,7 +122,7 @@ def _features(table: pd.DataFrame, names: pd.Series, stratify: str) -> pd.DataFr
     return pd.concat([units, pd.get_dummies(named, prefix="stratum", dtype=int)], axis=1).assign(clips=names.value_counts().sort_index())
 
 
-def _labels(table: pd.DataFrame, stratify: str) -> pd.DataFrame:
+def _labels(table: pd.DataFrame, stratify: str, learned: str) -> pd.DataFrame:
     """One column of 0 and 1 per class, such as `score 3`; what strata are made of comes first."""
     found = []
     if stratify == "diagnosis":
@@ -108,10 +131,10 @@ def _labels(table: pd.DataFrame, stratify: str) -> pd.DataFrame:
                 f"patient {table.loc[table['diagnosis'].isna(), 'patient'].iloc[0]!r} has no diagnosis; fill it in, or stratify by score"
             )
         found.append(pd.get_dummies(table["diagnosis"].astype(str), prefix="diagnosis", prefix_sep=" ", dtype=int))
-    if table["score"].notna().any():
+    if learned == "score" and table["score"].notna().any():
         found.append(pd.get_dummies(table["score"].astype("Int64"), prefix="score", prefix_sep=" ", dtype=int))
     else:
-        signs = {f"sign {s}": table[s] == 1 for s in SIGNS if s in table}
+        signs = {f"{word}{s}": table[s] == value for word, value in (("sign ", 1), ("absent ", 0)) for s in SIGNS if s in table}
         found.append(pd.DataFrame({name: there.fillna(False).astype(int) for name, there in signs.items() if there.any()}, table.index))
     return pd.concat(found, axis=1)
 
@@ -167,7 +190,7 @@ def _exchanged(
 
 
 def _classes(features: pd.DataFrame) -> list[str]:
-    return [c for c in features.columns.astype(str) if c.startswith(("score ", "diagnosis ", "sign "))]
+    return [c for c in features.columns.astype(str) if c.startswith(("score ", "diagnosis ", "sign ", "absent "))]
 
 
 def _check_classes(features: pd.DataFrame, part: np.ndarray, fold: np.ndarray) -> None:

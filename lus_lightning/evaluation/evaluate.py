@@ -1,5 +1,6 @@
 """The figures of a run: members x levels, each with its interval, in the structure of `metrics.json`."""
 
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -10,7 +11,7 @@ from lus_lightning.errors import UserError
 from lus_lightning.evaluation import audits
 from lus_lightning.evaluation.intervals import FEW_PATIENTS, patient_bootstrap
 from lus_lightning.evaluation.metrics import Resampled, confusion, exam_metrics, exam_statistic, metrics, score_statistic
-from lus_lightning.labels import SCORES
+from lus_lightning.labels import SCORES, SIGNS
 from lus_lightning.scoring.levels import LEVELS, aggregate, probabilities
 
 QUOTED = ("test", "oof", "val", "train")
@@ -25,6 +26,7 @@ def evaluate(
     replicates: int = 1000,
     rule: str = "mean",
     zone_rule: str = "worst",
+    task: str = "score",
 ) -> dict[str, Any]:
     """Every metric of every member at every level, as plain JSON values (NaN is None).
 
@@ -34,6 +36,8 @@ def evaluate(
         truth: simulated data's clean labels, `clip`, `frame` (-1: the whole clip), `truth_score`.
         seed: of the resamples of patients; `replicates`: how many.
         rule, zone_rule: see `levels.aggregate`.
+        task: what the classes are, `score` (0-3) or `sign` (places in `labels.SIGNS`, which have no order); rows that name a `sign`
+            say themselves that they are of several signs.
 
     Returns:
         `members` -> member -> level -> (sign tasks: sign ->) {metric: value, metric_ci: [low, high] or None, `n`, `n_patients`,
@@ -42,37 +46,50 @@ def evaluate(
         what else the table holds; `truth` -> `members`, against the clean labels, if given; `scoring` (rules, resamples); `warnings`.
 
     Raises:
-        UserError: what `audits.check_predictions`, `audits.check_split` and `levels.aggregate` refuse; two clean labels of one frame.
+        UserError: what `audits.check_predictions`, `audits.check_split` and `levels.aggregate` refuse; two clean labels of one frame; a
+            task that the table is not of.
     """
     audits.check_predictions(predictions)
+    task = "signs" if task == "score" and predictions["sign"].notna().all() else task
+    _check_task(predictions, task)
     warnings = audits.check_split(split, predictions) if split is not None else []
-    warnings += _label_warnings(predictions)
+    warnings += _label_warnings(predictions, task)
     split_of = {str(m): next(s for s in QUOTED if s in set(g["split"])) for m, g in predictions.groupby("member", sort=False)}
     quoted = predictions["split"] == predictions["member"].map(split_of)
 
     def members(table: pd.DataFrame) -> dict[str, Any]:
-        return _members(table, seed, replicates, rule, zone_rule, warnings)
+        return _members(table, seed, replicates, rule, zone_rule, task, warnings)
 
     result: dict[str, Any] = {"members": members(predictions[quoted]), "split_of": split_of}
     result["by_split"] = {str(s): members(g) for s, g in predictions[~quoted].groupby("split", sort=False)}
-    if truth is not None:
-        result["truth"] = {"members": members(_with_truth(predictions[quoted & predictions["sign"].isna()], truth, warnings))}
+    if truth is not None and task == "score":  # the clean labels are scores
+        result["truth"] = {"members": members(_with_truth(predictions[quoted], truth, warnings))}
     resampling = {"replicates": replicates, "seed": seed, "interval": "95 % expanded percentile over patients"}
-    result["scoring"] = {"rule": rule, "zone_rule": zone_rule} | resampling
+    result["scoring"] = {"task": task, "rule": rule, "zone_rule": zone_rule} | resampling
     result["warnings"] = list(dict.fromkeys(warnings))
     return _plain(result)
 
 
-def _members(table: pd.DataFrame, seed: int, replicates: int, rule: str, zone_rule: str, warnings: list[str]) -> dict[str, Any]:
+def _check_task(predictions: pd.DataFrame, task: str) -> None:
+    """Refuse a table that is not of the task."""
+    each = predictions["sign"].notna()
+    if task not in ("score", "sign", "signs") or each.any() != each.all() or each.any() != (task == "signs"):
+        held = "several signs at once" if each.all() else "one class a sample" if not each.any() else "both"
+        raise UserError(f"The predictions table is of {held}, and the task is {task!r}: test with the method that was trained.")
+    if task == "sign" and predictions["standard"].notna().any():
+        raise UserError("The predictions table names a scoring standard, so its classes are severity scores and not signs.")
+
+
+def _members(table: pd.DataFrame, seed: int, replicates: int, rule: str, zone_rule: str, task: str, warnings: list[str]) -> dict[str, Any]:
     found: dict[str, Any] = {str(m): {} for m in table["member"].unique()}
-    for level in LEVELS:
-        scored = aggregate(table[table["frame"] >= 0] if level == "frame" else table, level, rule, zone_rule)
+    for level in LEVELS if task == "score" else LEVELS[:2]:  # only severity has a worst zone
+        scored = aggregate(table[table["frame"] >= 0] if level == "frame" else table, level, rule, zone_rule, task != "sign")
         for member, sign, rows in _groups(scored):
             labelled = rows[rows["target"] >= 0]
             if labelled.empty:
                 warnings.append(f"{member}, {level} level{f', {sign}' if sign else ''}: no row has a label, so there are no figures.")
                 continue
-            record = _record(labelled, level, seed, replicates, 2 if sign else len(SCORES), warnings)
+            record = _record(labelled, level, seed, replicates, task, warnings)
             if sign:
                 found[member].setdefault(level, {})[sign] = record
             else:
@@ -85,14 +102,16 @@ def _groups(table: pd.DataFrame) -> Iterator[tuple[str, str | None, pd.DataFrame
         yield str(member), sign if isinstance(sign, str) else None, rows
 
 
-def _record(rows: pd.DataFrame, level: str, seed: int, replicates: int, n_classes: int, warnings: list[str]) -> dict[str, Any]:
-    """One member's figures at one level."""
+def _record(rows: pd.DataFrame, level: str, seed: int, replicates: int, task: str, warnings: list[str]) -> dict[str, Any]:
+    """One member's figures at one level (of several signs: of one of them)."""
+    names = {"score": tuple(map(str, SCORES)), "sign": SIGNS, "signs": ("absent", "present")}[task]
+    n_classes, ordered = len(names), task == "score"
 
     def statistic(table: pd.DataFrame, units: np.ndarray) -> Resampled:
-        return score_statistic(table, units, n_classes)
+        return score_statistic(table, units, n_classes, ordered)
 
     target, pred = rows["target"].to_numpy(), rows["pred"].to_numpy()
-    values = metrics(target, pred, probabilities(rows)[:, :n_classes], n_classes)
+    values = metrics(target, pred, probabilities(rows)[:, :n_classes], n_classes, ordered)
     intervals = patient_bootstrap(rows, statistic, replicates, seed)
     if level == "exam":
         values |= exam_metrics(rows)
@@ -110,17 +129,20 @@ def _record(rows: pd.DataFrame, level: str, seed: int, replicates: int, n_classe
     record: dict[str, Any] = dict(values)
     for name, interval in intervals.items():
         record[f"{name}_ci"] = None if np.isnan(interval.low) else [interval.low, interval.high]
+    if task == "sign":  # a class goes by its name
+        record = {re.sub(r"_(\d)(?=_ci$|$)", lambda c: f"_{SIGNS[int(c[1])]}", name): value for name, value in record.items()}
     per_class = [rows.loc[target == c, "patient"].nunique() for c in range(n_classes)]
     return record | {
         "n": len(rows),
         "n_patients": n_patients,
+        "classes": list(names),
         "confusion": confusion(target, pred, n_classes),
         "patients_per_class": per_class,
         "resamples_lacking_a_class": lacking,
     }
 
 
-def _label_warnings(predictions: pd.DataFrame) -> list[str]:
+def _label_warnings(predictions: pd.DataFrame, task: str) -> list[str]:
     """What a reader must know about the labels, the standard and the zones of a table."""
     samples = predictions.drop_duplicates(["split", "clip", "frame", "sign"])
     known = samples["target"] >= 0
@@ -130,7 +152,9 @@ def _label_warnings(predictions: pd.DataFrame) -> list[str]:
     clips = samples[known & (samples["frame"] >= 0)].groupby(["split", "clip", "sign"], dropna=False)
     if (clips.size() > 1).any() and (clips["target"].nunique() == 1).all():
         found.append("All frames of a clip have one target: where only clips are labelled, a frame's target is its clip's.")
-    if predictions.loc[predictions["sign"].isna(), "standard"].isna().any():
+    if task != "score":
+        return found
+    if predictions["standard"].isna().any():
         found.append("Some scores do not say which standard they follow: 0-3 mean different things in different standards.")
     unzoned = predictions[predictions["zone"].isna()]
     if len(unzoned):

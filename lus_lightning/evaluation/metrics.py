@@ -22,7 +22,9 @@ Statistic = Callable[[pd.DataFrame, np.ndarray], Resampled]
 """A table and the unit (N,) of each of its rows, 0..U-1 and each of them there -> the function of weights."""
 
 
-def metrics(target: np.ndarray, pred: np.ndarray, probs: np.ndarray | None = None, n_classes: int = 4) -> dict[str, float]:
+def metrics(
+    target: np.ndarray, pred: np.ndarray, probs: np.ndarray | None = None, n_classes: int = 4, ordered: bool = True
+) -> dict[str, float]:
     """All metrics of one table of predictions; the module's text says what absent classes and abstentions do.
 
     Args:
@@ -30,14 +32,15 @@ def metrics(target: np.ndarray, pred: np.ndarray, probs: np.ndarray | None = Non
         pred: (N,) int, a class or -1 (abstained).
         probs: (N, C) in [0, 1], or None for no ROC-AUC.
         n_classes: C.
+        ordered: whether the classes have an order, as severity has and signs have not.
 
     Returns:
-        `accuracy`, `coverage` (share not abstained), `accuracy_within_1`, `qwk` (quadratic weighted kappa), and as macro mean and
-        `<name>_<class>`: `sensitivity`, `specificity`, `precision`, `f1`, `auroc` (one against the rest); for four classes
-        `auroc_severe` (2-3 against 0-1, ranked by p_2 + p_3).
+        `accuracy`, `coverage` (share not abstained), `kappa` (Cohen's, unweighted), and as macro mean and `<name>_<class>`: `sensitivity`,
+        `specificity`, `precision`, `f1`, `auroc` (one against the rest); `accuracy_<class>` (one against the rest). Of ordered classes
+        also `accuracy_within_1` and `qwk` (quadratic weighted kappa); of four `auroc_severe` (2-3 against 0-1, ranked by p_2 + p_3).
     """
     units = np.zeros(len(target), dtype=np.int64)
-    resampled = _resampled(np.asarray(target), np.asarray(pred), None if probs is None else np.asarray(probs), units, n_classes)
+    resampled = _resampled(np.asarray(target), np.asarray(pred), None if probs is None else np.asarray(probs), units, n_classes, ordered)
     return {name: float(value[0]) for name, value in resampled(np.ones((1, 1))).items()}
 
 
@@ -46,10 +49,10 @@ def confusion(target: np.ndarray, pred: np.ndarray, n_classes: int) -> np.ndarra
     return _unit_confusion(np.asarray(target), np.asarray(pred), np.zeros(len(target), dtype=np.int64), 1, n_classes)[0]
 
 
-def score_statistic(table: pd.DataFrame, units: np.ndarray, n_classes: int = 4) -> Resampled:
+def score_statistic(table: pd.DataFrame, units: np.ndarray, n_classes: int = 4, ordered: bool = True) -> Resampled:
     """`metrics` of a predictions table, for `intervals.patient_bootstrap`; without columns `p_*` no ROC-AUC."""
     probs = probabilities(table)[:, :n_classes]
-    return _resampled(table["target"].to_numpy(), table["pred"].to_numpy(), probs if probs.size else None, units, n_classes)
+    return _resampled(table["target"].to_numpy(), table["pred"].to_numpy(), probs if probs.size else None, units, n_classes, ordered)
 
 
 def exam_metrics(exams: pd.DataFrame) -> dict[str, float]:
@@ -90,15 +93,17 @@ def exam_statistic(exams: pd.DataFrame, units: np.ndarray) -> Resampled:
     return resampled
 
 
-def _resampled(target: np.ndarray, pred: np.ndarray, probs: np.ndarray | None, units: np.ndarray, n_classes: int) -> Resampled:
+def _resampled(
+    target: np.ndarray, pred: np.ndarray, probs: np.ndarray | None, units: np.ndarray, n_classes: int, ordered: bool
+) -> Resampled:
     n_units = int(units.max(initial=0)) + 1
     counts = _unit_confusion(target, pred, units, n_units, n_classes)
     present = counts.sum(axis=(0, 2)) > 0
-    rankings = {} if probs is None else _rankings(target, probs, units, n_units, n_classes)
+    rankings = {} if probs is None else _rankings(target, probs, units, n_units, n_classes, ordered)
 
     def resampled(weights: np.ndarray) -> dict[str, np.ndarray]:
-        weights = np.asarray(weights, dtype=np.float64)
-        values = _from_counts((weights @ counts.reshape(n_units, -1)).reshape(-1, n_classes, n_classes + 1), present)
+        weights = np.asarray(weights, dtype=np.float64)[:, :n_units]  # units behind the table's last have no row in it
+        values = _from_counts((weights @ counts.reshape(n_units, -1)).reshape(-1, n_classes, n_classes + 1), present, ordered)
         areas = {name: _area(weights, *ranking) for name, ranking in rankings.items()}
         if areas:
             each = np.stack([areas[f"auroc_{c}"] for c in range(n_classes)], axis=1)
@@ -122,12 +127,13 @@ def _macro(each: np.ndarray, present: np.ndarray) -> np.ndarray:
     return each[:, present].mean(axis=1) if present.any() else np.full(len(each), np.nan)
 
 
-def _from_counts(counts: np.ndarray, present: np.ndarray) -> dict[str, np.ndarray]:
+def _from_counts(counts: np.ndarray, present: np.ndarray, ordered: bool) -> dict[str, np.ndarray]:
     """The metrics that follow from confusion matrices.
 
     Args:
         counts: (R, C, C + 1), one confusion matrix per resample.
         present: (C,) bool, the classes that the whole table has.
+        ordered: whether the classes have an order.
     """
     n_classes = counts.shape[1]
     square, n = counts[..., :n_classes], counts.sum(axis=(1, 2))
@@ -136,7 +142,8 @@ def _from_counts(counts: np.ndarray, present: np.ndarray) -> dict[str, np.ndarra
     support, predicted = counts.sum(axis=2), square.sum(axis=1)
     seen, rows = square.sum(axis=(1, 2)), square.sum(axis=2)
     with np.errstate(divide="ignore", invalid="ignore"):
-        chance = np.einsum("ri,ij,rj->r", rows, distance**2, predicted) / seen
+        kappas = {"kappa": distance > 0} | ({"qwk": distance**2} if ordered else {})
+        chance = {name: np.einsum("ri,ij,rj->r", rows, weight, predicted) / seen for name, weight in kappas.items()}
         there = np.where(support > 0, 1.0, np.nan)
         per_class = {
             "sensitivity": hit / support,
@@ -147,20 +154,23 @@ def _from_counts(counts: np.ndarray, present: np.ndarray) -> dict[str, np.ndarra
         values: dict[str, Any] = {
             "accuracy": hit.sum(axis=1) / n,
             "coverage": seen / n,
-            "accuracy_within_1": (square * (distance <= 1)).sum(axis=(1, 2)) / n,
-            "qwk": 1 - (square * distance**2).sum(axis=(1, 2)) / chance,
+            **{name: 1 - (square * weight).sum(axis=(1, 2)) / chance[name] for name, weight in kappas.items()},
         }
+        if ordered:
+            values["accuracy_within_1"] = (square * (distance <= 1)).sum(axis=(1, 2)) / n
+        right = there * (n[:, None] - support - predicted + 2 * hit) / n[:, None]
+        values |= {f"accuracy_{c}": right[:, c] for c in range(n_classes)}
     for name, each in per_class.items():
         values[name] = _macro(each, present)
         values |= {f"{name}_{c}": each[:, c] for c in range(n_classes)}
     return values
 
 
-def _rankings(target: np.ndarray, probs: np.ndarray, units: np.ndarray, n_units: int, n_classes: int) -> dict[str, tuple]:
+def _rankings(target: np.ndarray, probs: np.ndarray, units: np.ndarray, n_units: int, n_classes: int, ordered: bool) -> dict[str, tuple]:
     known = target >= 0
     target, probs, units = target[known], np.asarray(probs, dtype=np.float64)[known], units[known]
     rankings = {f"auroc_{c}": _pairs(target == c, probs[:, c], units, n_units) for c in range(n_classes)}
-    if n_classes == 4:
+    if n_classes == 4 and ordered:
         rankings["auroc_severe"] = _pairs(target >= 2, probs[:, 2] + probs[:, 3], units, n_units)
     return rankings
 

@@ -1,5 +1,7 @@
 """One file per paper."""
 
+from lus_lightning.methods.four_signs import FourSignClassifier
+from lus_lightning.methods.raillard import FrozenFeatureClassifier
 from lus_lightning.methods.xing import CascadedVotingClassifier
 
-__all__ = ["CascadedVotingClassifier"]
+__all__ = ["CascadedVotingClassifier", "FourSignClassifier", "FrozenFeatureClassifier"]

@@ -1,23 +1,37 @@
 """What every method shares: the stages around a paper's one `step`, and the metrics watched while training."""
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchmetrics import MetricCollection
-from torchmetrics.classification import MulticlassAccuracy, MulticlassCohenKappa, MulticlassF1Score
+from torchmetrics import Metric, MetricCollection
+from torchmetrics.classification import (
+    BinaryCohenKappa,
+    MulticlassAccuracy,
+    MulticlassCohenKappa,
+    MulticlassF1Score,
+    MultilabelAccuracy,
+    MultilabelF1Score,
+)
 
 from lus_lightning.data.datamodules import Sampling
 from lus_lightning.data.datasets import SPLITS
 from lus_lightning.errors import UserError
-from lus_lightning.labels import SCORES
+from lus_lightning.labels import SCORES, SIGNS
 
 Batch = dict[str, Tensor]
+
+SCHEDULES: Final = {
+    "constant": lambda done: 1.0,
+    "warm_cosine": lambda done: min(1.0, 10 * done + 0.01) * (1 + math.cos(math.pi * done)) / 2,
+}
+"""Learning rate, as a share of `lr`, by the share of the epoch that is done: a method with a hyper-parameter `schedule` names one."""
 
 
 @dataclass
@@ -29,6 +43,9 @@ class Step:
         losses: one scalar per member; their sum is minimised. Members that share no parameter are trained as if alone.
         probs: per member, probabilities (B, C) float32; a row of NaN is a sample the member was not given.
         pred: per member, classes (B,) int64, where they are not the most probable ones; -1 abstains.
+
+    For several signs at once `target` and `pred` are (B, 4), 1 or 0 (`target` -1 where nobody looked), and `probs` (B, 4) each sign's
+    own, NaN for a sign that the member does not know.
     """
 
     target: Tensor
@@ -37,7 +54,7 @@ class Step:
     pred: dict[str, Tensor] = field(default_factory=dict)
 
     def classes(self, member: str) -> Tensor:
-        """What a member says of each sample (B,) int64; -1 abstains."""
+        """What a member says of each sample (B,) int64, of several signs (B, 4); -1 abstains."""
         return self.pred[member] if member in self.pred else self.probs[member].argmax(1)
 
 
@@ -47,19 +64,14 @@ class LungModule(pl.LightningModule):
     Args:
         headline: the member whose metrics are logged as `val/...` and `test/...`; these are for watching, a number that is
             quoted comes from the predictions table.
+        labels: what it learns, one of `lus_lightning.data.frames.LABELS`; the data module asks.
     """
 
-    def __init__(self, headline: str) -> None:
+    def __init__(self, headline: str, labels: str = "score") -> None:
         super().__init__()
-        self.headline = headline
+        self.headline, self.labels = headline, labels
         self.trained = False
-        n = len(SCORES)
-        watched = {
-            "accuracy": MulticlassAccuracy(n, average="micro"),
-            "f1": MulticlassF1Score(n),
-            "qwk": MulticlassCohenKappa(n, weights="quadratic"),
-        }
-        self.val_metrics = MetricCollection({**watched}, prefix="val/")
+        self.val_metrics = MetricCollection({**watched_metrics(labels)}, prefix="val/")
         self.test_metrics = self.val_metrics.clone(prefix="test/")
 
     @property
@@ -104,9 +116,14 @@ class LungModule(pl.LightningModule):
         return {k: v.float() / 255 if k in ("image", "frames") else v for k, v in batch.items()}
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Make dropout a function of (seed, rank, iteration), so that a resumed run draws what an unbroken one would."""
+        """Dropout and learning rate are functions of the iteration, so that a resumed run does what an unbroken one would."""
         seed = int(os.environ.get("PL_GLOBAL_SEED", 0))
         torch.manual_seed(seed << 40 ^ self.global_rank << 32 ^ self.global_step)
+        if (schedule := self.hparams.get("schedule", "constant")) != "constant":
+            factor = SCHEDULES[schedule](batch_idx / self.trainer.num_training_batches)
+            for optimizer in self.trainer.optimizers:
+                for group in optimizer.param_groups:
+                    group["lr"] = group.setdefault("initial_lr", group["lr"]) * factor
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Minimise the sum of the members' losses."""
@@ -139,10 +156,21 @@ class LungModule(pl.LightningModule):
         return SPLITS[int(batch["split"][0])]
 
     def _watch(self, metrics: MetricCollection, stage: str, out: Step) -> None:
-        metrics.update(out.probs[self.headline], out.target)
+        metrics.update(out.probs[self.headline].nan_to_num(), out.target)  # a NaN would make torchmetrics take all for logits
         size = len(out.target)
         self.log_dict(dict(metrics), on_epoch=True, add_dataloader_idx=False, batch_size=size)  # type: ignore[arg-type]
         self.log(f"{stage}/loss", torch.stack(list(out.losses.values())).mean(), add_dataloader_idx=False, batch_size=size)
+
+
+def watched_metrics(labels: str) -> dict[str, Metric]:
+    """What is watched while training on labels of a kind; for several signs, pooled over all that somebody looked for."""
+    if labels == "signs":
+        pooled: dict[str, Any] = {"num_labels": len(SIGNS), "average": "micro", "ignore_index": -1}
+        return {"accuracy": MultilabelAccuracy(**pooled), "f1": MultilabelF1Score(**pooled), "kappa": BinaryCohenKappa(ignore_index=-1)}
+    n = len(SCORES if labels == "score" else SIGNS)
+    # Only severity has an order, in which far is worse than near.
+    kappa = {"qwk": MulticlassCohenKappa(n, weights="quadratic")} if labels == "score" else {"kappa": MulticlassCohenKappa(n)}
+    return {"accuracy": MulticlassAccuracy(n, average="micro"), "f1": MulticlassF1Score(n), **kappa}
 
 
 def cross_entropy(logits: Tensor, target: Tensor, weights: list[float] | None = None) -> Tensor:
@@ -155,6 +183,6 @@ def cross_entropy(logits: Tensor, target: Tensor, weights: list[float] | None = 
 def _member_logs(stage: str, out: Step) -> dict[str, Any]:
     logs: dict[str, Any] = {f"{stage}/loss/{member}": loss.detach() for member, loss in out.losses.items()}
     for member, probs in out.probs.items():
-        seen = ~probs[:, 0].isnan()
-        logs[f"{stage}/accuracy/{member}"] = (probs.argmax(1) == out.target)[seen].float().mean()
+        seen = ~(probs if out.target.ndim > 1 else probs[:, 0]).isnan() & (out.target >= 0)
+        logs[f"{stage}/accuracy/{member}"] = (out.classes(member) == out.target)[seen].float().mean()
     return logs

@@ -24,6 +24,17 @@ def _highest(there: np.ndarray) -> np.ndarray:
     return np.where(there, np.arange(there.shape[1]), -1).max(axis=1)
 
 
+def _first_argmax(values: np.ndarray) -> np.ndarray:
+    """(N, C) -> (N,) the class of the largest value; of equal ones the first."""
+    return np.nan_to_num(values, nan=-1.0).argmax(axis=1)
+
+
+def _only(votes: np.ndarray) -> np.ndarray:
+    """(N, C) -> (N,) the most frequent class, -1 where two are as frequent: a clip with two signs has no single one."""
+    most = votes == votes.max(axis=1, keepdims=True)
+    return np.where(most.sum(axis=1) == 1, votes.argmax(axis=1), -1)
+
+
 # Each rule takes votes (N, C), the frames of each class, and frames (N,), and gives the unit's class, -1 where nobody voted.
 RULES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "majority": lambda votes, _: np.where(votes.any(axis=1), _most_severe_argmax(votes), -1),  # Raillard et al., Fig. 4
@@ -33,7 +44,7 @@ RULES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
 RULE_NAMES = ("mean", *RULES)
 
 
-def aggregate(predictions: pd.DataFrame, level: str, rule: str = "mean", zone_rule: str = "worst") -> pd.DataFrame:
+def aggregate(predictions: pd.DataFrame, level: str, rule: str = "mean", zone_rule: str = "worst", ordered: bool = True) -> pd.DataFrame:
     """One row per unit of the level, for each member, split and sign.
 
     Frames become clips by `rule`: `mean` (class of the highest mean probability), `majority` (the most frequent prediction),
@@ -50,6 +61,8 @@ def aggregate(predictions: pd.DataFrame, level: str, rule: str = "mean", zone_ru
         level: `frame`, `clip`, `zone` or `exam`.
         rule: how frames become a clip.
         zone_rule: how clips become a zone.
+        ordered: whether the classes have an order. Classes that have none know no worst, so neither zones nor exams; of equal ones the
+            first of the vocabulary is predicted, and a clip whose frames carry two labels equally often has none.
 
     Returns:
         The columns of the predictions table (`frame` -1; `clip` and `zone` missing above their level) and `n_frames`. Exams also have
@@ -57,14 +70,16 @@ def aggregate(predictions: pd.DataFrame, level: str, rule: str = "mean", zone_ru
         and `sum_scaled`, `sum_target_scaled`: those times (zones of the protocol / zones present). Missing where undefined.
 
     Raises:
-        UserError: an unknown level or rule, or `mean` for a member without probabilities.
+        UserError: an unknown level or rule, one that classes without an order do not have, or `mean` for a member without probabilities.
     """
     for name, value, known in (("level", level, LEVELS), ("rule", rule, RULE_NAMES), ("zone rule", zone_rule, ZONE_RULES)):
         if value not in known:
             raise UserError(f"No {name} is called {value!r}: use one of {', '.join(known)}.")
     if level == "frame":
         return predictions.assign(n_frames=1)
-    clips = _pool(predictions, _KEYS["clip"], rule)
+    if not ordered and (level != "clip" or rule not in ("mean", "majority")):
+        raise UserError(f"Classes without an order have no {level} by the rule {rule!r}: score clips, by mean or majority.")
+    clips = _pool(predictions, _KEYS["clip"], rule, ordered)
     if level == "clip":
         return clips
     pooled = zone_rule == "pooled"
@@ -96,8 +111,9 @@ def _votes(labels: np.ndarray, codes: np.ndarray, n_units: int, n_classes: int) 
     return np.bincount(codes[known] * n_classes + labels[known], minlength=n_units * n_classes).reshape(n_units, n_classes)
 
 
-def _pool(table: pd.DataFrame, keys: list[str], rule: str) -> pd.DataFrame:
-    """Frames to units by a rule."""
+def _pool(table: pd.DataFrame, keys: list[str], rule: str, ordered: bool = True) -> pd.DataFrame:
+    """Frames to units by a rule; of classes without an order `mean` and `majority` take the first of equal ones."""
+    best = _most_severe_argmax if ordered else _first_argmax
     codes, first = _units(table, keys)
     probs, pred, target = probabilities(table), table["pred"].to_numpy(), table["target"].to_numpy()
     frames = np.bincount(codes, minlength=len(first))
@@ -110,13 +126,13 @@ def _pool(table: pd.DataFrame, keys: list[str], rule: str) -> pd.DataFrame:
         if np.isnan(mean).all(axis=1).any():
             who = table["member"].iloc[first[np.isnan(mean).all(axis=1)][0]]
             raise UserError(f"Member {who!r} has rows without probabilities: score it by the rule {', '.join(RULES)}, not mean.")
-        ruled = np.where(voted, _most_severe_argmax(mean), -1)
+        ruled = np.where(voted, best(mean), -1)
     else:
-        ruled = RULES[rule](votes, frames)
+        ruled = RULES[rule](votes, frames) if ordered else np.where(voted, best(votes), -1)
     units = table.iloc[first].assign(
         frame=-1,
         pred=np.where(frames == 1, pred[first], ruled),
-        target=RULES["majority" if rule == "mean" else rule](labels, labels.sum(axis=1)),
+        target=RULES["majority" if rule == "mean" else rule](labels, labels.sum(axis=1)) if ordered else _only(labels),
         fold=_common(table["fold"].to_numpy(), codes, first),
         n_frames=frames,
         **{f"p_{c}": mean[:, c] for c in range(mean.shape[1])},

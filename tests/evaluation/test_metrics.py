@@ -37,6 +37,8 @@ def test_every_metric_equals_scikit_learn_with_absent_classes_and_abstentions(se
         "coverage": spoke.mean(),
         "accuracy_within_1": np.mean([abs(a - b) <= 1 and b >= 0 for a, b in zip(t, p, strict=True)]),
         "qwk": sk.cohen_kappa_score(t[spoke], p[spoke], labels=range(4), weights="quadratic"),
+        "kappa": sk.cohen_kappa_score(t[spoke], p[spoke], labels=range(4)),
+        **{f"accuracy_{c}": sk.accuracy_score(t == c, p == c) for c in classes},
     }
     for name, score in {"sensitivity": sk.recall_score, "precision": sk.precision_score, "f1": sk.f1_score}.items():
         expected[name] = score(t, p, labels=classes, average="macro", zero_division=0)
