@@ -89,27 +89,28 @@ def bars(table: Table, theme: Theme) -> Canvas:
     return canvas
 
 
-def heat(ax: Axes, counts: np.ndarray, rows: Sequence[str], columns: Sequence[str], theme: Theme) -> None:
-    """A confusion matrix: colour is the share of the row, the number the count."""
-    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+def heat(ax: Axes, counts: np.ndarray, rows: Sequence[str], columns: Sequence[str], theme: Theme, digits: int = 0) -> None:
+    """A confusion matrix: colour is the share of the row, the number the count (or what stands there, with `digits` decimals)."""
+    share = np.nan_to_num(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1))
     colours = LinearSegmentedColormap.from_list("share", [theme["paper"], theme["series"][-1]])
     ax.imshow(share, cmap=colours, vmin=0, vmax=1)
     for (i, j), value in np.ndenumerate(counts):
         bright = np.dot(to_rgb(colours(share[i, j])), (0.3, 0.59, 0.11)) > 0.5
-        ax.text(j, i, f"{int(value):,}", ha="center", va="center", fontsize=8.5, color="#1f2933" if bright else "#ffffff")
+        text = "–" if np.isnan(value) else f"{value:,.{digits}f}"
+        ax.text(j, i, text, ha="center", va="center", fontsize=8.5, color="#1f2933" if bright else "#ffffff")
     ax.set_xticks(range(len(columns)), columns)
     ax.set_yticks(range(len(rows)), rows)
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
 
 
-def confusions(matrices: Mapping[str, np.ndarray], theme: Theme) -> Canvas:
-    """Matrices (C, C + 1) side by side, the last column abstentions."""
-    n_classes = max(len(m) for m in matrices.values())
-    canvas = Canvas(figsize=(2.5 * len(matrices) + 0.4, 2.6), layout="constrained")
+def confusions(matrices: Mapping[str, np.ndarray], theme: Theme, names: Sequence[str]) -> Canvas:
+    """Matrices (C, C + 1) of the classes `names` side by side, the last column abstentions."""
+    words = max(map(len, names)) > 1
+    canvas = Canvas(figsize=((3.9 if words else 2.5) * len(matrices) + 0.4, 3.4 if words else 2.6), layout="constrained")
     for i, (ax, (title, counts)) in enumerate(zip(canvas.subplots(1, len(matrices), squeeze=False)[0], matrices.items(), strict=True)):
-        names = [str(c) for c in range(n_classes)]
         heat(ax, counts, names, [*names, "none"], theme)
+        ax.tick_params(axis="x", rotation=30 if words else 0)
         ax.set_title(title, loc="left")
         ax.set(xlabel="predicted", ylabel="label" if i == 0 else "")
     return canvas

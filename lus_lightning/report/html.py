@@ -14,6 +14,7 @@ from rich.table import Table as RichTable
 
 from lus_lightning.errors import UserError
 from lus_lightning.evaluation.evaluate import evaluate
+from lus_lightning.report.exams import scoring_text, write_exams
 from lus_lightning.report.figures import Figure, confusions, save
 from lus_lightning.report.papers import PAPERS
 from lus_lightning.report.papers.base import Paper, Results, Section
@@ -46,13 +47,17 @@ def make_report(run: Path, others: Mapping[str, Path] | None = None, replicates:
     """
     this = load_run(run)
     beside = {name: load_run(path) for name, path in (others or {}).items()}
-    metrics = evaluate(this.predictions, this.split, this.truth, replicates=replicates)
+    paper = PAPERS.get(this.info["recipe"])
+    rules: dict[str, Any] = {"rule": paper.rule, "zone_rule": paper.zone_rule} if paper else {}
+    rules["task"] = this.info.get("task", "score")
+    metrics = evaluate(this.predictions, this.split, this.truth, replicates=replicates, **rules)
     if not any(metrics["members"].values()):
         raise UserError(f"no prediction of {run} has a label, so there is nothing to report: test it on labelled clips")
-    other_metrics = {name: evaluate(r.predictions, r.split, r.truth, replicates=replicates)["members"] for name, r in beside.items()}
-    paper = PAPERS.get(this.info["recipe"])
+    other_metrics = {
+        name: evaluate(r.predictions, r.split, r.truth, replicates=replicates, **rules)["members"] for name, r in beside.items()
+    }
     published = load(this.info["recipe"]) if paper else None
-    headline = paper.headline if paper else next(m for m, levels in reversed(metrics["members"].items()) if levels)
+    headline = headline_of(this, metrics["members"], paper)
     sections = general_sections(metrics, headline)
     if paper and published:
         sections[1:1] = paper.sections(Results(this, beside, published, metrics["members"], other_metrics, replicates))
@@ -61,19 +66,30 @@ def make_report(run: Path, others: Mapping[str, Path] | None = None, replicates:
     write_tables(folder, sections, metrics["members"], this.provenance)
     content = metrics_content(this, metrics, other_metrics, sections, published, paper)
     content["warnings"] = warnings_of(this, metrics, headline)
+    examples = paper.examples(published) if paper and published and paper.examples else None
+    scored = metrics["scoring"]["task"] == "score"  # signs have no exam score
+    exams = write_exams(this, metrics, headline, folder, environment(), content["warnings"], examples) if scored else 0
     (folder / "metrics.json").write_text(json.dumps(content, indent=1, allow_nan=False), encoding="utf-8")
     for figure in (f for section in sections for f in section.figures):
         save(figure, folder)
     page = folder / "index.html"
-    page.write_text(render(this, content, sections, published, headline, paper), encoding="utf-8")
+    page.write_text(render(this, content, sections, published, headline, paper, exams), encoding="utf-8")
     return page
+
+
+def headline_of(run: Run, members: dict[str, Any], paper: Paper | None) -> str:
+    """The member whose figures stand first: the paper's, else the run's first network, else the last that has figures."""
+    named = (paper.headline or next(iter(run.networks), "")) if paper else ""
+    return named or next(m for m, levels in reversed(members.items()) if levels)
 
 
 def general_sections(metrics: Mapping[str, Any], headline: str) -> list[Section]:
     """What every recipe's report has: the headline member at every level, its confusion matrices, every member of the same split."""
     members, split_of = metrics["members"], metrics["split_of"]
     matrices = {LEVEL_NAMES[level]: np.array(r["confusion"]) for level, r in members[headline].items() if "confusion" in r}
-    picture = Figure("confusion", "Confusion matrices", f"Confusion matrices of {headline}", partial(confusions, matrices))
+    classes = [name for _, _, _, record in records({headline: members[headline]}) for name in record["classes"]]
+    shown = partial(confusions, matrices, names=[name.replace("_", "-") for name in dict.fromkeys(classes)])
+    picture = Figure("confusion", "Confusion matrices", f"Confusion matrices of {headline}", shown)
     sums = sums_table(members, headline)
     first = (summary_table(members, headline), *([sums] if sums else []))
     same = [member for member in members if split_of[member] == split_of[headline]]
@@ -98,7 +114,9 @@ def metrics_content(
     tables = {table.name: table for section in sections for table in (*section.tables, *(f.table for f in section.figures if f.table))}
     if published and paper:
         shown = {name: _rows(t) for name, t in tables.items() if t.source}
-        content["published"] = {"citation": published.citation, "doi": published.paper["doi"], "summary": paper.summary, "tables": shown}
+        main = tables[paper.summary]
+        content["published"] = {"citation": published.citation, "doi": published.paper["doi"], "tables": shown}
+        content["published"] |= {"summary": paper.summary, "unit": main.unit, "digits": main.digits}
     if run.selection is not None:
         kept = int(run.selection["kept"].sum())
         content["selection"] = {"images": len(run.selection), "kept": kept, "patients": int(run.selection["patient"].nunique())}
@@ -124,7 +142,7 @@ def warnings_of(run: Run, metrics: Mapping[str, Any], headline: str) -> list[str
     for _, level, sign, record in records({headline: dict([next(iter(levels.items()))])}):
         given = np.flatnonzero(np.array(record["confusion"]).sum(axis=0))
         if len(given) == 1 and record["n"] > 1:
-            told = "abstains every time" if given[0] == len(record["confusion"]) else f"always says {given[0]}"
+            told = "abstains every time" if given[0] == len(record["confusion"]) else f"always says {record['classes'][given[0]]}"
             found.append(f"{headline} {told} ({LEVEL_NAMES[level].lower()} level{f', {sign}' if sign else ''}): it has learned nothing.")
     return found + list(metrics["warnings"])
 
@@ -154,14 +172,18 @@ def write_tables(folder: Path, sections: list[Section], members: Mapping[str, An
 
 
 def render(
-    run: Run, content: Mapping[str, Any], sections: list[Section], published: Published | None, headline: str, paper: Paper | None
+    run: Run,
+    content: Mapping[str, Any],
+    sections: list[Section],
+    published: Published | None,
+    headline: str,
+    paper: Paper | None,
+    exams: int,
 ) -> str:
-    """The page."""
-    environment = Environment(loader=PackageLoader("lus_lightning.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True,
-                              undefined=StrictUndefined)  # fmt: skip
-    environment.filters |= {"number": number, "printed": printed_number}
+    """The page; `exams`: how many of them `exams.html` shows."""
     levels = {level: record for level, record in content["members"][headline].items() if "accuracy" in record}
-    return environment.get_template("report.html.j2").render(
+    template = environment().get_template("report.html.j2")
+    return template.render(
         title=paper.title if paper else run.info["recipe"],
         run=run,
         content=content,
@@ -173,14 +195,30 @@ def render(
         parts=parts_of(run),
         changes=changes_of(run),
         files=sorted(path.name for path in (run.folder / "report").iterdir() if path.suffix in (".csv", ".json")),
-        research_only=RESEARCH_ONLY,
+        exams=exams,
+        scoring=scoring_text(content["scoring"]),
         stamp=stamp,
     )
+
+
+def environment() -> Environment:
+    """Of the templates."""
+    made = Environment(loader=PackageLoader("lus_lightning.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True,
+                       undefined=StrictUndefined)  # fmt: skip
+    made.filters |= {"number": number, "printed": printed_number, "signed": signed}
+    made.globals["research_only"] = RESEARCH_ONLY
+    return made
 
 
 def number(value: float | None, digits: int) -> str:
     """A number as text, “–” for none."""
     return "–" if value is None or pd.isna(value) else f"{value:,.{digits}f}".replace("-", "−")
+
+
+def signed(value: float | None, digits: int = 0) -> str:
+    """A difference as text, with its sign."""
+    text = number(value, digits)
+    return f"+{text}" if value is not None and value > 0 else text
 
 
 def printed_number(value: float | None, digits: int) -> str:
@@ -224,7 +262,8 @@ def print_summary(run: Path) -> None:
     shown.add_column("")
     printed = content.get("published")
     rows = printed["tables"][printed["summary"]] if printed else pd.read_csv(folder / "members.csv").to_dict("records")
-    unit, digits = ("accuracy, %", 1) if printed else ("accuracy", 2)
+    digits = printed["digits"] if printed else 2
+    unit = f"accuracy, {printed['unit']}" if printed and printed["unit"] else "accuracy"
     for heading in (["printed"] if printed else []) + ["here", "95 %"]:
         shown.add_column(f"{heading} ({unit})" if heading == "here" else heading, justify="right")
     for cell in rows:

@@ -19,6 +19,7 @@ SUMMARY = {
     "specificity": "Specificity",
     "precision": "Precision",
     "f1": "F1",
+    "kappa": "Cohen's κ",
     "qwk": "Weighted κ",
     "auroc": "ROC-AUC",
     "auroc_severe": "ROC-AUC 0–1 | 2–3",

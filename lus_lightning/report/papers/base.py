@@ -1,8 +1,10 @@
 """What a paper's own part of the report is made of."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
+
+import pandas as pd
 
 from lus_lightning.report.figures import Figure
 from lus_lightning.report.published import Published
@@ -12,12 +14,13 @@ from lus_lightning.report.tables import Table
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page: paragraphs of plain text, then tables and figures."""
+    """A part of the page: paragraphs of plain text, links (text -> file of the report), then tables and figures."""
 
     title: str
     text: tuple[str, ...] = ()
     tables: tuple[Table, ...] = ()
     figures: tuple[Figure, ...] = ()
+    links: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -38,10 +41,12 @@ class Paper:
 
     Args:
         title: heading of the page.
-        headline: the member whose figures stand first.
+        headline: the member whose figures stand first; empty: the first of the run's networks.
         summary: name of the table that the terminal shows.
         sections: the paper's own part, in order.
         settings: what the recipe's keys (their last part) mean, in plain words.
+        rule, zone_rule: how frames become clips, zones and exams; see `scoring.levels.aggregate`.
+        examples: exams that the paper prints image by image, as a predictions table; they are shown below the run's own.
     """
 
     title: str
@@ -49,3 +54,6 @@ class Paper:
     summary: str
     sections: Callable[[Results], list[Section]]
     settings: Mapping[str, str]
+    rule: str = "mean"
+    zone_rule: str = "worst"
+    examples: Callable[[Published], pd.DataFrame] | None = None
