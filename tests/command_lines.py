@@ -14,6 +14,10 @@ def words(recipe, overlay, root, folder, *more, logger="csv"):
              "--data.init_args.split.stratify=score",
              "--model.init_args.weights=none", "--trainer.default_root_dir", str(folder),
              "--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false", "--trainer.log_every_n_steps=1"]  # fmt: skip
-    # Never ResNet152, and a validation part that has every sign.
-    four_signs = ["--model.init_args.network=test_resnet", "--data.init_args.split.val_share=0.25"] if recipe.stem == "four-signs" else []
-    return [*configs, *small, *four_signs, *more]
+    own = {
+        # Never ResNet152, and a validation part that has every sign.
+        "four-signs": ["--model.init_args.network=test_resnet", "--data.init_args.split.val_share=0.25"],
+        # Not every picture at 299 pixels through Xception, five times.
+        "raillard": ["--model.init_args.networks=[test_resnet,resnet10t,vgg11]", "--model.init_args.sizes=[64,32,32]"],
+    }
+    return [*configs, *small, *own.get(recipe.stem, []), *more]
