@@ -24,7 +24,7 @@ class FeatureCache:
     Rows come first and their keys after, so a process killed between the two leaves no key without its row.
 
     Args:
-        folder: of the two files, one folder for each network (with its weights) and policy.
+        folder: of the two files, one folder for each network with its weights and size.
         width: length of a row.
     """
 

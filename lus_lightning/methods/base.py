@@ -24,6 +24,7 @@ from lus_lightning.data.datamodules import Sampling
 from lus_lightning.data.datasets import SPLITS
 from lus_lightning.errors import UserError
 from lus_lightning.labels import SCORES, SIGNS
+from lus_lightning.nets.folds import FoldMembers
 
 Batch = dict[str, Tensor]
 
@@ -171,6 +172,15 @@ def watched_metrics(labels: str) -> dict[str, Metric]:
     # Only severity has an order, in which far is worse than near.
     kappa = {"qwk": MulticlassCohenKappa(n, weights="quadratic")} if labels == "score" else {"kappa": MulticlassCohenKappa(n)}
     return {"accuracy": MulticlassAccuracy(n, average="micro"), "f1": MulticlassF1Score(n), **kappa}
+
+
+def train_members(out: Step, members: FoldMembers, x: Tensor, fold: Tensor, weights: list[float] | None, prefix: str = "") -> None:
+    """Add to `out` each fold member's loss and probabilities on the samples of the other folds, as member `<prefix>fold<i>`."""
+    for i, (logits, seen) in enumerate(members.train_on_others(x, fold)):
+        out.losses[f"{prefix}fold{i}"] = cross_entropy(logits, out.target[seen], weights)
+        probs = logits.new_full((len(seen), logits.shape[1]), torch.nan, dtype=torch.float32)
+        probs[seen] = logits.detach().float().softmax(1)
+        out.probs[f"{prefix}fold{i}"] = probs
 
 
 def cross_entropy(logits: Tensor, target: Tensor, weights: list[float] | None = None) -> Tensor:

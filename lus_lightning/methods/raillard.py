@@ -32,7 +32,7 @@ from lus_lightning.data.features import FeatureCache, with_features
 from lus_lightning.data.identity import digest
 from lus_lightning.errors import UserError
 from lus_lightning.labels import SCORES
-from lus_lightning.methods.base import Batch, LungModule, Step, cross_entropy
+from lus_lightning.methods.base import Batch, LungModule, Step, cross_entropy, train_members
 from lus_lightning.nets.folds import FoldMembers
 from lus_lightning.nets.frozen import FrozenBackbone, fingerprint
 
@@ -113,7 +113,7 @@ class FrozenFeatureClassifier(LungModule):
             started = time.perf_counter()
             x = network(batch["image"]) if features is None else features
             if split == "train":
-                self._train_heads(name, heads, x, batch, out)
+                train_members(out, heads, x, batch["fold"], self.hparams["loss_weights"], f"{name}/")
                 self.member_seconds[name] += _since(started)
             elif split == "oof":
                 out.probs[name] = heads.out_of_fold(x, batch["fold"]).float().softmax(1)
@@ -126,13 +126,6 @@ class FrozenFeatureClassifier(LungModule):
     def _networks(self) -> Iterator[tuple[str, FrozenBackbone, FoldMembers]]:
         """Name, frozen network and heads."""
         return zip(self.backbones, self.backbones.values(), self.heads.values(), strict=True)  # type: ignore[arg-type]
-
-    def _train_heads(self, name: str, heads: FoldMembers, features: Tensor, batch: Batch, out: Step) -> None:
-        for i, (logits, seen) in enumerate(heads.train_on_others(features, batch["fold"])):
-            out.losses[f"{name}/fold{i}"] = cross_entropy(logits, batch["target"][seen], self.hparams["loss_weights"])
-            probs = logits.new_full((len(seen), logits.shape[1]), torch.nan, dtype=torch.float32)
-            probs[seen] = logits.detach().float().softmax(1)
-            out.probs[f"{name}/fold{i}"] = probs
 
     # --- kept features --------------------------------------------------------------------------------------------------------
 

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from lus_lightning.data.datamodules import Sampling
 from lus_lightning.errors import UserError
 from lus_lightning.labels import SCORES
-from lus_lightning.methods.base import SCHEDULES, Batch, LungModule, Step, cross_entropy
+from lus_lightning.methods.base import SCHEDULES, Batch, LungModule, Step, cross_entropy, train_members
 from lus_lightning.nets.backbones import ImageClassifier
 from lus_lightning.nets.folds import FoldMembers
 from lus_lightning.runs import is_dry
@@ -146,7 +146,9 @@ class CascadedVotingClassifier(LungModule):
     def step(self, batch: Batch) -> Step:
         """In stage 1 the members on what they may see; else the networks and their vote, in test beside stage 1's members."""
         if self.trainer.training and self.selecting:
-            return self._train_members(batch)
+            out = Step(batch["target"])
+            train_members(out, self.fold_networks, batch["image"], batch["fold"], self.hparams["loss_weights"])  # type: ignore[arg-type]
+            return out
         if self.split_of(batch) == "oof":
             probs = self.fold_networks.out_of_fold(batch["image"], batch["fold"]).float().softmax(1)  # type: ignore[union-attr]
             return Step(batch["target"], probs={"stage1": probs})
@@ -154,15 +156,6 @@ class CascadedVotingClassifier(LungModule):
         if self.trainer.testing and self.fold_networks:
             logits = self.fold_networks(batch["image"]).float()
             out.probs |= {f"fold{i}": member.softmax(1) for i, member in enumerate(logits)}
-        return out
-
-    def _train_members(self, batch: Batch) -> Step:
-        out = Step(batch["target"])
-        for i, (logits, seen) in enumerate(self.fold_networks.train_on_others(batch["image"], batch["fold"])):  # type: ignore[union-attr]
-            out.losses[f"fold{i}"] = self._loss(logits, batch["target"][seen])
-            probs = logits.new_full((len(seen), logits.shape[1]), torch.nan, dtype=torch.float32)
-            probs[seen] = logits.detach().float().softmax(1)
-            out.probs[f"fold{i}"] = probs
         return out
 
     def _vote(self, batch: Batch) -> Step:
