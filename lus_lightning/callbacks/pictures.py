@@ -2,15 +2,13 @@
 
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from matplotlib.figure import Figure
 from pytorch_lightning.loggers import WandbLogger
-from torchmetrics.classification import MulticlassConfusionMatrix
 
 from lus_lightning.labels import SCORES, SIGNS
+from lus_lightning.report.figures import THEMES, confusions
 
 
 class LogPictures(pl.Callback):
@@ -24,12 +22,12 @@ class LogPictures(pl.Callback):
 
     def __init__(self, n: int = 8) -> None:
         self.n = n
-        self._matrix = MulticlassConfusionMatrix(len(SCORES))
+        self._counts = np.zeros((len(SCORES), len(SCORES) + 1), int)  # the last column abstentions
         self._frames: list[tuple[np.ndarray, str]] = []
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start afresh."""
-        self._matrix.reset()
+        self._counts[:] = 0
         self._frames.clear()
 
     on_test_epoch_start = on_validation_epoch_start
@@ -40,9 +38,9 @@ class LogPictures(pl.Callback):
         if not self._logs(trainer) or pl_module.headline not in outputs.probs:
             return
         classes = outputs.classes(pl_module.headline)
-        decided = classes >= 0
         if pl_module.labels != "signs":
-            self._matrix.update(classes[decided].cpu(), outputs.target[decided].cpu())
+            known = outputs.target >= 0
+            np.add.at(self._counts, (outputs.target[known].cpu().numpy(), classes[known].cpu().numpy()), 1)
         loaders = trainer.num_test_batches if trainer.testing else trainer.num_val_batches
         if "image" in batch and batch_idx % max(1, int(loaders[dataloader_idx]) // self.n) == 0 and len(self._frames) < self.n:
             label, said = (told(pl_module.labels, value[0]) for value in (outputs.target, classes))
@@ -50,16 +48,15 @@ class LogPictures(pl.Callback):
 
     on_test_batch_end = on_validation_batch_end
 
-    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Log them."""
         if not self._logs(trainer):
             return
         stage = "test" if trainer.testing else "val"
         logger: WandbLogger = trainer.logger  # type: ignore[assignment]
-        if self._matrix.update_called:
-            figure = confusion_figure(self._matrix.compute().numpy(), classes_of(getattr(pl_module, "labels", "score")))
+        if self._counts.any():
+            figure = confusions({stage: self._counts}, THEMES[""], classes_of(pl_module.labels))
             logger.log_image(f"{stage}/confusion", [figure])
-            plt.close(figure)
         if self._frames:
             pictures, captions = zip(*self._frames, strict=True)
             logger.log_image(f"{stage}/frames", list(pictures), caption=list(captions))
@@ -82,16 +79,3 @@ def told(labels: str, value: torch.Tensor) -> str:
         return classes_of(labels)[int(value)] if value >= 0 else "none"
     shown = [name for name, there in zip(classes_of(labels), value, strict=True) if there == 1]
     return ", ".join(shown) or "no sign"
-
-
-def confusion_figure(counts: np.ndarray, names: list[str]) -> Figure:
-    """Counts (C, C), rows the label and columns the prediction, as a picture."""
-    figure, axes = plt.subplots(figsize=(3.2, 3))
-    axes.imshow(counts / np.maximum(counts.sum(1, keepdims=True), 1), cmap="Blues", vmin=0, vmax=1)
-    for (i, j), n in np.ndenumerate(counts):
-        axes.text(j, i, str(int(n)), ha="center", va="center")
-    axes.set_xticks(range(len(counts)), names, rotation=0 if max(map(len, names)) == 1 else 30)
-    axes.set_yticks(range(len(counts)), names)
-    axes.set(xlabel="predicted", ylabel="label")
-    figure.tight_layout()
-    return figure

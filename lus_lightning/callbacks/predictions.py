@@ -43,7 +43,7 @@ class PredictionWriter(pl.Callback):
 
     on_test_batch_end = on_predict_batch_end = on_validation_batch_end
 
-    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Write what was kept."""
         if is_dry(trainer) or trainer.sanity_checking:
             return
@@ -51,7 +51,7 @@ class PredictionWriter(pl.Callback):
         table = _gathered(trainer, pd.concat(self._parts, ignore_index=True) if self._parts else None, folder)
         if table is None:
             return
-        labels = getattr(pl_module, "labels", "score")
+        labels = pl_module.labels
         table = _named(table, trainer.datamodule, labels)  # type: ignore[attr-defined]
         if trainer.predicting:
             write_whole(folder / "predict" / "predictions.parquet", [table.to_parquet(index=False)])

@@ -21,9 +21,9 @@ class RunRecord(pl.Callback):
 
     def __init__(self, entries: dict[str, Any]) -> None:
         self.entries = entries
-        self._started = 0.0
+        self._before, self._started = 0.0, time.monotonic()
 
-    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Write what is known before training."""
         self._started = time.monotonic()
         if not trainer.is_global_zero or is_dry(trainer):
@@ -33,20 +33,29 @@ class RunRecord(pl.Callback):
         card = data.sources.card() | {"split_unit": data.division.unit, "test_patients": int(data.part("test")["patient"].nunique()),
                                       "train_patients": int(data.part("train")["patient"].nunique()),
                                       "unlabelled": data.unlabelled}  # fmt: skip
-        networks = list(getattr(pl_module, "voters", getattr(pl_module, "backbones", {})))
-        device = trainer.strategy.root_device.type
-        write_record(folder, **self.entries, data=card, networks=networks, task=getattr(pl_module, "labels", "score"), versions=versions,
-                     device=device, finished=False)  # fmt: skip
+        write_record(folder, **self.entries, data=card, networks=pl_module.networks, task=pl_module.labels, versions=versions,
+                     device=trainer.strategy.root_device.type, finished=False)  # fmt: skip
         data.split.to_csv(folder / "split.csv", index=False)
         if (truth := data.sources.truth()) is not None:
             truth.to_parquet(folder / "truth.parquet", index=False)
 
-    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Say how long it took and that it is whole."""
         if trainer.is_global_zero and not is_dry(trainer):
             final = {k: float(v) for k, v in trainer.callback_metrics.items()}
-            folder, each = Path(trainer.default_root_dir), getattr(pl_module, "member_seconds", {})
-            write_record(folder, seconds=time.monotonic() - self._started, member_seconds=each, finished=True, final=final)
+            folder, each = Path(trainer.default_root_dir), pl_module.member_seconds
+            write_record(folder, seconds=self._seconds(), member_seconds=each, finished=True, final=final)
+
+    def state_dict(self) -> dict[str, float]:
+        """Part of each checkpoint, or a resumed run would count its last leg only."""
+        return {"seconds": self._seconds()}
+
+    def load_state_dict(self, state_dict: dict[str, float]) -> None:
+        """Go on counting."""
+        self._before = state_dict["seconds"]
+
+    def _seconds(self) -> float:
+        return self._before + time.monotonic() - self._started
 
 
 class SaveConfig(SaveConfigCallback):

@@ -16,6 +16,7 @@ from typing import Final
 import cv2
 import numpy as np
 
+from lus_lightning.data.annotations import annotation_file
 from lus_lightning.data.identity import content_hash, digest, write_whole
 from lus_lightning.data.masks import read_mask
 from lus_lightning.data.parallel import in_processes
@@ -34,7 +35,7 @@ def cached_frames(path: Path, size: int | None, cache_dir: Path) -> np.ndarray:
     Raises:
         UserError: the clip cannot be read, or the cache cannot be written.
     """
-    return _opened(str(path), _stamp(path), "frames", size, str(cache_dir))
+    return _opened(str(path), file_stamp(path), "frames", size, str(cache_dir))
 
 
 def cached_mask(path: Path, size: int | None, cache_dir: Path, key: str = "mask") -> np.ndarray:
@@ -43,7 +44,7 @@ def cached_mask(path: Path, size: int | None, cache_dir: Path, key: str = "mask"
     Raises:
         UserError: the mask cannot be read, or the cache cannot be written.
     """
-    return _opened(str(path), _stamp(path), key, size, str(cache_dir))
+    return _opened(str(path), file_stamp(annotation_file(path)[0]), key, size, str(cache_dir))
 
 
 def fill_cache(paths: Sequence[Path], size: int | None, cache_dir: Path, workers: int) -> list[tuple[Path, str]]:
@@ -67,7 +68,12 @@ def letterbox(frames: np.ndarray, size: int, interpolation: int = cv2.INTER_AREA
     return boxed
 
 
-def _stamp(path: Path) -> tuple[int, int, int]:
+def file_stamp(path: Path) -> tuple[int, int, int]:
+    """Size and times of modification and of change (ns): what tells that a file was altered under a running process.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
     try:
         stat = os.stat(path)
     except OSError as error:
@@ -78,7 +84,8 @@ def _stamp(path: Path) -> tuple[int, int, int]:
 # The stamp stands among the arguments so that a file changed under a running process is opened anew.
 @lru_cache(maxsize=_OPEN_FILES)
 def _opened(path: str, stamp: tuple[int, int, int], kind: str, size: int | None, cache_dir: str) -> np.ndarray:
-    name = digest(content_hash(Path(path), Path(cache_dir)), kind, size, READER_VERSION)
+    source, clip = annotation_file(Path(path))
+    name = digest(content_hash(source, Path(cache_dir)), *([clip] if clip else []), kind, size, READER_VERSION)
     file = Path(cache_dir) / "frames" / name[:2] / f"{name}.frames"
     frames = _sound(file)
     if frames is None:

@@ -1,6 +1,7 @@
 """Features of pictures under a frozen network: computed once, kept, and read by every epoch, fold, trial and later run."""
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -11,6 +12,7 @@ from rich.progress import track
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from lus_lightning.data.cache import file_stamp
 from lus_lightning.data.datasets import FrameDataset
 from lus_lightning.data.identity import content_hash, digest
 
@@ -77,10 +79,15 @@ class FeatureDataset(Dataset[dict[str, Tensor]]):
         return self.frames.labels(item) | {"features": torch.from_numpy(features)}
 
 
+@lru_cache(maxsize=65536)
+def _content(path: Path, stamp: tuple[int, int, int], cache_dir: Path) -> str:
+    return content_hash(path, cache_dir)
+
+
 def view_keys(dataset: FrameDataset, view: int) -> list[str]:
     """Key of each picture of a data set: its file's content and frame, and how view `view` (0: as it is) changes it."""
     numbers = dataset.numbers
-    hashes = {row: content_hash(dataset.paths[row], dataset.cache_dir) for row in np.unique(numbers["row"])}
+    hashes = {row: _content(path := dataset.paths[row], file_stamp(path), dataset.cache_dir) for row in np.unique(numbers["row"])}
     # A draw of the augmentation depends on the clip's row, so a view's key does too.
     drawn = [(dataset.policy, dataset.seed, row) if view else () for row in numbers["row"]]
     told = zip(numbers["row"], numbers["frame"], drawn, strict=True)

@@ -1,13 +1,11 @@
 """From the sample index to the frame table: which frames of each clip are samples, with which label."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import numpy as np
 import pandas as pd
 
-from lus_lightning.data.probe import read_frame_labels
 from lus_lightning.labels import SIGNS
 
 LABELS: Final = ("score", "sign", "signs")
@@ -39,25 +37,22 @@ def frame_table(clips: pd.DataFrame, choice: FrameChoice, raters_agree: bool = F
 
     A frame's target is its own label where the clip has `frame_labels`, else its clip's. With `raters_agree` a frame on which two
     raters differ has no score, so it is neither trained nor tested on (Xing et al., section 2.4).
-
-    Raises:
-        UserError: a frame-label file cannot be read.
     """
     named = ("score", "rater_1", "rater_2") if labels == "score" else SIGNS
-    known = {n: clips[n].to_numpy(float, na_value=np.nan) if n in clips else np.full(len(clips), np.nan) for n in named}
-    parts = []
-    for row, clip in enumerate(clips.to_dict("records")):
-        frames = choice.pick(int(clip["frames"]), int(clip["first_frame"]))
-        part = pd.DataFrame({"row": row, "frame": frames, "clip": clip["clip"], "patient": clip["patient"]})
-        own = (
-            read_frame_labels(Path(path), int(clip["frames"])).set_index("frame")
-            if isinstance(path := clip.get("frame_labels"), str)
-            else None
-        )
-        for name, values in known.items():
-            part[name] = values[row] if own is None or name not in own else own[name].reindex(frames).to_numpy(float)
-        parts.append(part)
-    table = pd.concat(parts, ignore_index=True)
+    picks = [choice.pick(int(n), int(first)) for n, first in zip(clips["frames"], clips["first_frame"], strict=True)]
+    rows = np.repeat(np.arange(len(clips)), [len(frames) for frames in picks])
+    table = pd.DataFrame({"row": rows, "frame": np.concatenate(picks)})
+    table[["clip", "patient"]] = clips[["clip", "patient"]].to_numpy(object)[rows]
+    known = {name: clips[name].to_numpy(float, na_value=np.nan)[rows] if name in clips else np.full(len(rows), np.nan) for name in named}
+    first = 0
+    for frames, path in zip(picks, clips.get("frame_labels", [None] * len(clips)), strict=True):
+        here = slice(first, first := first + len(frames))
+        if isinstance(path, str):
+            own = pd.read_csv(path)  # checked when the clip was indexed (`probe`)
+            places = pd.Index(own["frame"]).get_indexer(frames)
+            for name in set(named) & set(own):
+                known[name][here] = np.where(places < 0, np.nan, own[name].to_numpy(float)[places])
+    table = table.assign(**known)
     if labels == "score" and raters_agree:
         differ = (table["rater_1"] != table["rater_2"]) & table[["rater_1", "rater_2"]].notna().any(axis=1)
         table["score"] = table["score"].mask(differ)

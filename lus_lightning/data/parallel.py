@@ -29,13 +29,17 @@ def in_processes(function: Callable[[Any], Any], items: Sequence[Any], workers: 
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(label, total=len(items))
         if min(workers, len(items)) <= 1:
-            return [_advanced(_attempt(function, item), progress, task) for item in items]
+            return [result for item in progress.track(items, task_id=task) for result in _attempt(function, [item])]
         results: list[Any] = [None] * len(items)
         pool = ProcessPoolExecutor(workers, multiprocessing.get_context(), initializer=cv2.setNumThreads, initargs=(0,))
         try:
-            places = {pool.submit(_attempt, function, item): place for place, item in enumerate(items)}
-            for future in as_completed(places):
-                results[places[future]] = _advanced(future.result(), progress, task)
+            # In chunks, as a call costs more than an item that is remembered from before; small ones, so that all processes end together.
+            step = max(1, min(16, len(items) // (8 * workers)))
+            chunks = {pool.submit(_attempt, function, items[i : i + step]): i for i in range(0, len(items), step)}
+            for future in as_completed(chunks):
+                done = future.result()
+                results[chunks[future] : chunks[future] + step] = done
+                progress.advance(task, len(done))
         except BrokenProcessPool:
             raise UserError(
                 f"a process died during '{label}', perhaps for want of memory; use fewer workers, or find the clip that kills it"
@@ -45,13 +49,11 @@ def in_processes(function: Callable[[Any], Any], items: Sequence[Any], workers: 
     return results
 
 
-def _attempt(function: Callable[[Any], Any], item: Any) -> Any:
-    try:
-        return function(item)
-    except UserError as error:
-        return error
-
-
-def _advanced(result: Any, progress: Progress, task: Any) -> Any:
-    progress.advance(task)
-    return result
+def _attempt(function: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
+    results: list[Any] = []
+    for item in items:
+        try:
+            results.append(function(item))
+        except UserError as error:
+            results.append(error)
+    return results

@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -66,11 +66,14 @@ class LungModule(pl.LightningModule):
         headline: the member whose metrics are logged as `val/...` and `test/...`; these are for watching, a number that is
             quoted comes from the predictions table.
         labels: what it learns, one of `lus_lightning.data.frames.LABELS`; the data module asks.
+        networks: names of the networks that a report sets beside each other.
     """
 
-    def __init__(self, headline: str, labels: str = "score") -> None:
+    def __init__(self, headline: str, labels: str = "score", networks: Sequence[str] = ()) -> None:
         super().__init__()
-        self.headline, self.labels = headline, labels
+        self.headline, self.labels, self.networks = headline, labels, list(networks)
+        self.member_seconds: dict[str, float] = {}
+        """Seconds that each network took in training, of a method that counts them."""
         self.trained = False
         self.val_metrics = MetricCollection({**watched_metrics(labels)}, prefix="val/")
         self.test_metrics = self.val_metrics.clone(prefix="test/")

@@ -51,7 +51,7 @@ class FrozenFeatureClassifier(LungModule):
         loss_weights: one weight per score, or none.
 
     Raises:
-        UserError: a network is unknown or named twice, or `weights` or `sizes` has not one entry per network.
+        UserError: a network is unknown or named twice, there is none, or `weights` or `sizes` has not one entry per network.
     """
 
     def __init__(
@@ -66,9 +66,11 @@ class FrozenFeatureClassifier(LungModule):
         loss_weights: list[float] | None = None,
     ) -> None:
         networks = list(networks)
-        super().__init__(headline=networks[0].split(".")[0])
-        self.save_hyperparameters()
         names = [name.split(".")[0] for name in networks]
+        if not names:
+            raise UserError("networks is empty; name at least one timm network, such as resnet50")
+        super().__init__(headline=names[0], networks=names)
+        self.save_hyperparameters()
         for key, given in (("weights", weights), ("sizes", sizes)):
             if isinstance(given, list) and len(given) != len(networks):
                 raise UserError(f"{key} has {len(given)} entries, but the networks are {networks}; give one for each of them")
@@ -80,7 +82,6 @@ class FrozenFeatureClassifier(LungModule):
         self.backbones = nn.ModuleDict(dict(zip(names, frozen, strict=True)))
         self.heads = nn.ModuleDict(dict(zip(names, heads, strict=True)))
         self.member_seconds = dict.fromkeys(names, 0.0)
-        """Seconds that each network took in training: its features and all its heads."""
         self._fingerprints: list[str] | None = None
 
     @property

@@ -75,6 +75,7 @@ class CascadedVotingClassifier(LungModule):
         if len(set(names)) < len(names):
             raise UserError(f"the networks {names} vote by name, and a name stands twice; name different networks")
         n_classes = len(SCORES)
+        self.networks = names
         self.fold_networks = FoldMembers(lambda: ImageClassifier(selector, n_classes), folds) if select else None
         self.voters = nn.ModuleDict({name: ImageClassifier(network, n_classes) for name, network in zip(names, networks, strict=True)})
         self.selection: Tensor | None = None
