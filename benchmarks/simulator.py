@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from scipy.signal import fftconvolve
 
-from lus_lightning.simulator.geometry import LINES, SAMPLES, scan_convert
+from lus_lightning.data.geometry import LINES, SAMPLES, scan_convert
 from lus_lightning.simulator.patient import Burden, draw_patient
 from lus_lightning.simulator.render import render_beam, render_clip
 from lus_lightning.simulator.scanner import draw_settings

@@ -17,6 +17,7 @@ LIGHTNING: Final = {
 }
 PLAIN: Final = {
     "index": ("lus_lightning.data.index", "index_command", "what a data folder holds, what is left out and why; writes the sample index"),
+    "beams": ("lus_lightning.data.beams", "beams_command", "where the scan lines of every clip lie, estimated or refused; table and sheet"),
     "simulate": ("lus_lightning.simulator.command", "simulate_command", "write a simulated study with exact truth"),
     "reproduce": ("lus_lightning.reproduce", "reproduce_command", "fit, test and report a paper's recipe, with what is compared beside it"),
     "report": ("lus_lightning.report.html", "report_command", "write a run's tables, figures and page again"),

@@ -20,7 +20,9 @@ def reproduce_command(
     size: Literal["auto", "paper", "quick"] = "auto",
     args: str = "",
 ) -> None:
-    """Fit, test and report experiments/RECIPE.yaml and each variant in experiments/beside/RECIPE, in the current folder.
+    """Fit, test and report experiments/RECIPE.yaml and what it is compared with, in the current folder.
+
+    That is each variant in experiments/beside/RECIPE, and each recipe experiments/RECIPE-<name>.yaml: another method on the same patients.
 
     Started again with the same configuration and data, an unfinished run goes on and a finished one only reports; with another
     configuration or other data the old folder moves to RUN.n first.
@@ -39,7 +41,7 @@ def reproduce_command(
     path = Path("experiments") / f"{recipe}.yaml"
     if not path.is_file():
         raise UserError(f"there is no recipe {path}; there are {', '.join(sorted(p.stem for p in path.parent.glob('*.yaml')))}")
-    quick = [path.parent / "with" / f"quick-{recipe}.yaml"] if _quick(size) else []
+    quick = _quick(size)
     name = "-".join(
         [
             recipe,
@@ -51,10 +53,12 @@ def reproduce_command(
     folder = Path("runs") / (run or name)
     roots = {"--data.init_args.root": data, "--data.init_args.test_root": test_data}
     options = [word for option, root in roots.items() if root for word in (option, root)] + shlex.split(args)
-    fit_and_test(folder, [path, *quick], options, roots.values())
-    beside = {v.stem: v for v in sorted((path.parent / "beside" / recipe).glob("*.yaml"))}
-    for variant, overlay in beside.items():
-        fit_and_test(folder / "beside" / variant, [path, *quick, overlay], options, roots.values())
+    own = _whole(path, quick)
+    fit_and_test(folder, own, options, roots.values())
+    beside = {v.stem: [*own, v] for v in sorted((path.parent / "beside" / recipe).glob("*.yaml"))}
+    beside |= {v.stem.removeprefix(f"{recipe}-"): _whole(v, quick) for v in sorted(path.parent.glob(f"{recipe}-*.yaml"))}
+    for variant, configs in beside.items():
+        fit_and_test(folder / "beside" / variant, configs, options, roots.values())
     from lus_lightning.report.html import make_report, print_summary
 
     make_report(folder, {variant: folder / "beside" / variant for variant in beside})
@@ -88,6 +92,11 @@ def fit_and_test(folder: Path, configs: list[Path], options: list[str], roots: I
         _run("fit", words + (["--ckpt_path", str(last)] if state else []))
     _run("test", ["--config", str(folder / "config.yaml"), "--ckpt_path", str(last)])
     write_record(folder, tested=True)
+
+
+def _whole(path: Path, quick: bool) -> list[Path]:
+    """A recipe, with its quick overlay if asked for."""
+    return [path, *([path.parent / "with" / f"quick-{path.stem}.yaml"] if quick else [])]
 
 
 def _tail(root: str) -> str:

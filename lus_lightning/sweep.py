@@ -49,7 +49,8 @@ def sweep_command(
         )
     import wandb
 
-    sweep["command"] += extra
+    place = sweep["command"].index("${args}")
+    sweep["command"][place:place] = extra
     number = wandb.sweep(sweep, project=sweep.get("project"))
     subprocess.run([sys.executable, "-m", "wandb", "agent", "--project", sweep["project"], number], check=True)
 
@@ -101,7 +102,8 @@ def _run_trial(trial: Any, sweep: dict[str, Any], folder: Path, extra: list[str]
     trial.set_user_attr("process", [socket.gethostname(), os.getpid()])
     chosen = {name: suggest(trial, name, spec) for name, spec in sweep["parameters"].items()}
     run = folder / "trials" / str(trial.number)
-    words = [f"--{name}={value}" for name, value in chosen.items()] + extra + ["--trainer.default_root_dir", str(run)]
+    # What is drawn comes last: a configuration among the further options must not take its place.
+    words = [*extra, *(f"--{name}={value}" for name, value in chosen.items()), "--trainer.default_root_dir", str(run)]
     command = [
         sys.executable if w == "${interpreter}" else w for w in sweep["command"] if w not in ("${env}", "${args}", "${program}")
     ] + words

@@ -14,6 +14,7 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import WandbLogger
 
 from lus_lightning.callbacks.checkpoint import LastCheckpoint
+from lus_lightning.callbacks.masks import MaskRecord
 from lus_lightning.callbacks.pictures import LogPictures
 from lus_lightning.callbacks.predictions import PredictionWriter
 from lus_lightning.callbacks.record import RunRecord, SaveConfig
@@ -86,7 +87,7 @@ class LungCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """The trainer, with the callbacks that write the run folder."""
         entries = self._entries()
-        defaults = [RunRecord(entries), PredictionWriter(), LogPictures()]
+        defaults = [RunRecord(entries), PredictionWriter(), MaskRecord(), LogPictures()]
         self.trainer_defaults = self.trainer_defaults | {"callbacks": defaults}
         trainer = super().instantiate_trainer(**kwargs)
         if trainer.logger is not None and self.subcommand == "fit":

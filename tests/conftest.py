@@ -1,9 +1,16 @@
 """Fixtures every test file shares."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
+
+if TYPE_CHECKING:
+    from lus_lightning.simulator.scanner import Settings
+    from lus_lightning.simulator.scene import Scene
 
 os.environ.setdefault("WANDB_MODE", "offline")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -56,3 +63,21 @@ def small_study(_own_cache: None) -> Path:
     from lus_lightning.simulator.studies import ensure_study
 
     return ensure_study("tiny", patients=16)
+
+
+@pytest.fixture(scope="session")
+def draw() -> Callable[..., tuple["Scene", "Settings"]]:
+    """A random scene and settings by seed; `illness` fixed or random."""
+    from lus_lightning.simulator.patient import Burden, draw_patient
+    from lus_lightning.simulator.scanner import SCANNERS, draw_settings
+    from lus_lightning.simulator.scene import draw_scene
+
+    def drawn(seed: int, illness: float | None = None, scanners: tuple[str, ...] = tuple(SCANNERS)) -> tuple["Scene", "Settings"]:
+        rng = np.random.default_rng([7, seed])
+        settings = draw_settings(rng, scanners, 10, 224)
+        ill = float(rng.random()) if illness is None else illness
+        patient = draw_patient(rng, "p", ill, 0.1)
+        view = ("longitudinal", "transversal")[rng.integers(2)]
+        return draw_scene(rng, patient, Burden(ill, 0.1, 0.5 * ill, 0.7), settings.geometry, view), settings
+
+    return drawn

@@ -94,6 +94,15 @@ def test_a_local_sweep_that_was_killed_in_a_trial_goes_on_and_ends_with_all_its_
     assert not Path(tmp_path / "sweep" / "trials" / "2" / "run.json").exists()
 
 
+def test_a_further_option_never_takes_the_place_of_what_a_sweep_draws(tmp_path):
+    (tmp_path / "trial.py").write_text(TRIAL)
+    sweep = {"metric": {"name": "val/qwk", "goal": "maximize"}, "parameters": {"x": {"values": [0.25]}},
+             "command": ["${interpreter}", str(tmp_path / "trial.py"), "${args}"]}  # fmt: skip
+    run_here(sweep, tmp_path / "sweep", trials=1, extra=["--x=9"])
+    final = json.loads((tmp_path / "sweep" / "trials" / "0" / "run.json").read_text())["final"]
+    assert final["val/qwk"] == -((0.25 - 0.3) ** 2)
+
+
 @pytest.mark.slow
 def test_the_shipped_sweep_runs_two_trials_here_is_killed_in_the_second_and_goes_on(small_study, tmp_path):
     sweep = yaml.safe_load((EXPERIMENTS / "sweeps" / "xing.yaml").read_text())

@@ -1,6 +1,7 @@
 """The checkpoint that a run resumes from."""
 
 import math
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from lus_lightning.runs import is_dry
 
 
 class LastCheckpoint(Checkpoint):
-    """Keeps `checkpoints/last.ckpt` in the run folder: every `every_n_steps` iterations and at the end of each epoch.
+    """Keeps `checkpoints/last.ckpt` in the run folder: every `every_n_steps` iterations, at the end of each epoch, and of the last.
 
     Never a spoiled one: where the loss is no longer finite the run stops, and the last sound checkpoint stays. Nor at an epoch's last
     iteration: the Trainer, resuming there, would skip the validation that ends the epoch, and a method may need it (Xing's
@@ -21,10 +22,12 @@ class LastCheckpoint(Checkpoint):
 
     Args:
         every_n_steps: iterations between two saves within an epoch.
+        min_seconds: an epoch that ends sooner after a save is not saved, unless it is the last: writing gigabytes is not worth seconds.
     """
 
-    def __init__(self, every_n_steps: int = 200) -> None:
-        self.every_n_steps = every_n_steps
+    def __init__(self, every_n_steps: int = 200, min_seconds: float = 20.0) -> None:
+        self.every_n_steps, self.min_seconds = every_n_steps, min_seconds
+        self._saved = time.monotonic()
         self._loss = torch.tensor(0.0)
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
@@ -35,7 +38,9 @@ class LastCheckpoint(Checkpoint):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save between two epochs, after the validation."""
-        self._save(trainer)
+        soon = trainer.strategy.broadcast(time.monotonic() - self._saved < self.min_seconds)  # all processes save, or none
+        if not soon or trainer.current_epoch + 1 == trainer.max_epochs:
+            self._save(trainer)
 
     def _save(self, trainer: pl.Trainer) -> None:
         """Save.
@@ -47,3 +52,4 @@ class LastCheckpoint(Checkpoint):
             raise UserError(f"the loss is {loss} at iteration {trainer.global_step}; train anew with a lower --model.init_args.lr")
         if not is_dry(trainer):
             trainer.save_checkpoint(Path(trainer.default_root_dir) / "checkpoints" / "last.ckpt")
+            self._saved = time.monotonic()

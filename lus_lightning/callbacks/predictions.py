@@ -1,6 +1,7 @@
 """The predictions table: the only source of numbers that are quoted."""
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,14 +49,14 @@ class PredictionWriter(pl.Callback):
         if is_dry(trainer) or trainer.sanity_checking:
             return
         folder = Path(trainer.default_root_dir)
-        table = _gathered(trainer, pd.concat(self._parts, ignore_index=True) if self._parts else None, folder)
+        table = gathered(trainer, self._parts, folder, KEYS)
         if table is None:
             return
         labels = pl_module.labels
         table = _named(table, trainer.datamodule, labels)  # type: ignore[attr-defined]
         if trainer.predicting:
             write_whole(folder / "predict" / "predictions.parquet", [table.to_parquet(index=False)])
-            clip_table(table, labels).to_csv(folder / "predict" / "clips.csv", index=False)
+            clip_table(table, labels, pl_module.clip_rule).to_csv(folder / "predict" / "clips.csv", index=False)
             return
         if (path := folder / "predictions.parquet").is_file():
             old = pd.read_parquet(path)
@@ -85,27 +86,28 @@ def step_table(out: Step, batch: dict[str, torch.Tensor]) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def _gathered(trainer: pl.Trainer, table: pd.DataFrame | None, folder: Path) -> pd.DataFrame | None:
-    """The table of all processes on the first, none on the others."""
+def gathered(trainer: pl.Trainer, parts: Sequence[pd.DataFrame], folder: Path, keys: Sequence[str]) -> pd.DataFrame | None:
+    """One table of the parts of all processes, a row for each value of `keys`, on the first process; none on the others, or if empty."""
+    table = pd.concat(parts, ignore_index=True) if parts else None
     if trainer.world_size > 1:
-        parts = folder / "predictions.parts"
-        parts.mkdir(parents=True, exist_ok=True)
+        shared = folder / "predictions.parts"
+        shared.mkdir(parents=True, exist_ok=True)
         if table is not None:
-            table.to_parquet(parts / f"{trainer.global_rank}.parquet")
+            table.to_parquet(shared / f"{trainer.global_rank}.parquet")
         trainer.strategy.barrier("predictions")
         if not trainer.is_global_zero:
             trainer.strategy.barrier("predictions read")
             return None
-        found = [pd.read_parquet(p) for p in sorted(parts.glob("*.parquet"))]
-        shutil.rmtree(parts)
+        found = [pd.read_parquet(p) for p in sorted(shared.glob("*.parquet"))]
+        shutil.rmtree(shared)
         trainer.strategy.barrier("predictions read")
         table = pd.concat(found, ignore_index=True) if found else None
-    return None if table is None else table.drop_duplicates(list(KEYS), ignore_index=True)
+    return None if table is None else table.drop_duplicates(list(keys), ignore_index=True)
 
 
 def _named(table: pd.DataFrame, data: Any, labels: str) -> pd.DataFrame:
     """Add clip, patient, exam, zone, protocol and (of scores) standard, by `row`."""
-    names = data.sources.clips.reindex(columns=["clip", "patient", "exam", "zone", "protocol", "standard"])
+    names = data.sources.clips.reindex(columns=["clip", "patient", "exam", "zone", "protocol", "standard", "orientation"])
     table = table.assign(split=np.array(SPLITS)[table["split"]])
     table = table.join(names if labels == "score" else names.assign(standard=None), on="row")
     return table.sort_values(["split", "row", "frame", "member"], ignore_index=True)
@@ -118,12 +120,12 @@ def selection_table(oof: pd.DataFrame) -> pd.DataFrame:
     return oof[columns].assign(p_own=own, pred=oof["pred"].to_numpy(), kept=(oof["pred"] == oof["target"]).to_numpy())
 
 
-def clip_table(table: pd.DataFrame, labels: str = "score") -> pd.DataFrame:
-    """One row per clip: what each member says of it from its frames' mean probability, and its confidence, the mean probability of that.
+def clip_table(table: pd.DataFrame, labels: str = "score", rule: str = "mean") -> pd.DataFrame:
+    """One row per clip: what each member says of it by a rule (`levels.aggregate`), and its confidence, the mean probability of that.
 
     `score_<member>`, or `sign_<member>` (a name), or of several signs `shows_<sign>_<member>` (1 or 0); each with its `confidence_...`.
     """
-    clips = aggregate(table, "clip", "mean", ordered=labels != "sign")
+    clips = aggregate(table, "clip", rule, ordered=labels != "sign")
     p = probabilities(clips)[np.arange(len(clips)), clips["pred"].clip(0)]
     confidence = np.where(clips["pred"] >= 0, p, np.nan)
     said = clips["pred"].map(dict(enumerate(SIGNS))) if labels == "sign" else clips["pred"]

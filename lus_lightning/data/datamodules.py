@@ -1,7 +1,7 @@
 """LightningDataModules by sample shape: frames, frames with masks, clips. All split by patient and read the same frame cache."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,12 @@ import torch
 from pytorch_lightning.utilities import rank_zero_info
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, Sampler
 
-from lus_lightning.data.cache import fill_cache
+from lus_lightning.data.beamspace import boxed_geometry, clip_geometries, full_beam, to_beam
+from lus_lightning.data.cache import cached_mask, fill_cache
 from lus_lightning.data.datasets import ClipDataset, FrameDataset, pad_clips
+from lus_lightning.data.features import FeatureDataset
 from lus_lightning.data.frames import LABELS, LACKS, FrameChoice, frame_table, label_table, labelled, target_table, targets, without_label
+from lus_lightning.data.geometry import Geometry
 from lus_lightning.data.roots import cache_folder
 from lus_lightning.data.samplers import GroupBatches, ResumableLoader
 from lus_lightning.data.sources import Sources, read_sources
@@ -62,6 +65,8 @@ class LungDataModule(pl.LightningDataModule):
         cache_dir: of decoded frames and simulated studies; none is $LUS_CACHE, else ~/.cache/lus_lightning.
         seed: of shuffling and augmentation.
         labels: what is learned, one of `frames.LABELS`; none is what the method asks for.
+        beam_space: pictures are scan lines x depth (`data.beamspace`), `size` (256, 128, 64 or 32) depths high and half as wide; clips
+            whose field of view cannot be told are left out.
 
     Raises:
         UserError: `labels` is unknown.
@@ -87,11 +92,14 @@ class LungDataModule(pl.LightningDataModule):
         cache_dir: str | None = None,
         seed: int = 0,
         labels: str | None = None,
+        beam_space: bool = False,
     ) -> None:
         super().__init__()
         if labels not in (None, *LABELS):
             raise UserError(f"there are no labels {labels!r}: learn one of {', '.join(LABELS)}")
-        self.given_labels = labels
+        self.given_labels, self.beam_space = labels, beam_space
+        self.geometries: dict[int, Geometry] = {}
+        """Where the scan lines of each clip lie, by row, of methods that ask for it."""
         self.size, self.batch_size, self.iterations, self.seed = size, batch_size, iterations, seed
         self.root, self.test_root, self.study, self.adapter = root, test_root, study, adapter
         self.raters_agree, self.balance, self.choice, self.division = raters_agree, balance, choice, split
@@ -114,7 +122,9 @@ class LungDataModule(pl.LightningDataModule):
     def prepare_data(self) -> None:
         """Simulate, index and decode what is not in the cache yet, on one process, before any other needs it."""
         self.setup("fit")
-        failures = fill_cache([Path(p) for p in self.sources.clips["path"]], self.size, self.cache_dir, max(1, self.num_workers))
+        rows = np.unique(self.samples["row"])
+        clips = [(Path(self.sources.clips["path"].iloc[row]), self.geometries.get(row) if self.beam_space else None) for row in rows]
+        failures = fill_cache(clips, self.size, self.cache_dir, max(1, self.num_workers))
         if failures:
             raise UserError(
                 f"{len(failures)} file(s) cannot be decoded any more, such as {failures[0][0]}: {failures[0][1]}; run `index` on the folder"
@@ -126,6 +136,10 @@ class LungDataModule(pl.LightningDataModule):
             return
         self.sources: Sources = read_sources(self._root(), self.test_root, self.adapter, self.cache_dir)
         frames = frame_table(self.sources.clips, self.choice, self.raters_agree, self.labels)
+        if self.beam_space or self._method("mask_classes", ()):
+            self.geometries, self.refused = clip_geometries(self.sources.clips, self.cache_dir, max(1, self.num_workers))
+            frames = frames[frames["row"].isin(self.geometries)].reset_index(drop=True)
+            rank_zero_info(f"field of view: {len(self.geometries)} clips, {len(self.refused)} refused and left out")
         self.unlabelled = without_label(self.sources.clips, self.labels)
         if self.unlabelled:
             rank_zero_info(f"{sum(self.unlabelled.values())} of {len(self.sources.clips)} clips have no label{self._reasons()}")
@@ -204,7 +218,8 @@ class LungDataModule(pl.LightningDataModule):
         classes = targets(train) if self.balance else None
         stage = self.trainer.current_epoch if self.trainer else 0
         batches = GroupBatches(groups, per_group, iterations, self.seed, stage, classes, rank, world)
-        return ResumableLoader(self.dataset(train, "train"), batch_sampler=batches, **self._loading())
+        dataset = self.dataset(train, "train")
+        return ResumableLoader(dataset, batch_sampler=batches, **self._loading(dataset))
 
     def val_dataloader(self) -> list[DataLoader[Any]]:
         """The validation patients, if any, and the training items where the method predicts them out of fold."""
@@ -228,12 +243,13 @@ class LungDataModule(pl.LightningDataModule):
         sampler: Sampler[int] | None = None
         if self.trainer and self.trainer.world_size > 1:
             sampler = DistributedSampler(dataset, self.trainer.world_size, self.trainer.global_rank, shuffle=False)
-        return DataLoader(dataset, batch_size=self.batch_size * 4, sampler=sampler, **self._loading())
+        return DataLoader(dataset, batch_size=self.batch_size * 4, sampler=sampler, **self._loading(dataset))
 
-    def _loading(self) -> dict[str, Any]:
+    def _loading(self, dataset: Dataset[Any]) -> dict[str, Any]:
         # A generator of its own: an iterator that draws its worker seeds from torch's would shift every later dropout.
         return {
-            "num_workers": self.num_workers,
+            # Kept features are read faster than a process starts.
+            "num_workers": 0 if isinstance(dataset, FeatureDataset) else self.num_workers,
             "collate_fn": type(self).collate,
             "pin_memory": torch.cuda.is_available(),
             "generator": torch.Generator(),
@@ -252,8 +268,14 @@ class FrameDataModule(LungDataModule):
 
     def dataset(self, items: pd.DataFrame, split: str) -> Dataset[dict[str, torch.Tensor]]:
         """Frames, augmented only in training, or what the method has prepared of them (`prepared`: features)."""
-        frames = FrameDataset(items, self._files("path"), self.size, split, self.cache_dir, self.augmentation, seed=self.seed)
-        return self._method("prepared", lambda dataset: dataset)(frames)
+        return self._method("prepared", lambda dataset: dataset)(self._frames(items, split))
+
+    def _frames(self, items: pd.DataFrame, split: str, masks: list[Path] | None = None) -> FrameDataset:
+        how = (self.size, split, self.cache_dir, self.augmentation, masks, self.seed, self._beams())
+        return FrameDataset(items, self._files("path"), *how)
+
+    def _beams(self) -> dict[int, Geometry]:
+        return self.geometries if self.beam_space else {}
 
     def _files(self, column: str) -> list[Path]:
         return [Path(p or "") for p in self.sources.clips[column]]  # an absent mask is never opened
@@ -275,8 +297,19 @@ class FrameMaskDataModule(FrameDataModule):
                 f"clip {without['clip'].iloc[0]} has no mask ({len(without)} of {len(clips)} training clips lack one);"
                 " name mask files in the column `mask`, or train on simulated clips and give these as test_root"
             )
-        masks = None if len(without) else self._files("mask")
-        return FrameDataset(items, self._files("path"), self.size, split, self.cache_dir, self.augmentation, masks, self.seed)
+        return self._frames(items, split, None if len(without) else self._files("mask"))
+
+    def true_beam_mask(self, row: int, frame: int) -> np.ndarray | None:
+        """The mask (128, 256) uint8 in beam space of a frame of clip `row`, none where the clip has no masks."""
+        path = self.sources.clips["mask"].iloc[row] if "mask" in self.sources.clips else None
+        return cached_mask(Path(path), None, self.cache_dir, self.geometries[row])[frame].T if isinstance(path, str) else None
+
+    def in_beam(self, pictures: np.ndarray, rows: Sequence[int], nearest: bool = True) -> np.ndarray:
+        """Pictures or masks (B, H, W) uint8 as the data set gives them, of clips `rows`, in beam space (B, 128, 256) uint8."""
+        if self.beam_space:
+            return full_beam(pictures)
+        each = (boxed_geometry(self.geometries[row], self.size) for row in rows)
+        return np.concatenate([to_beam(picture[None], g, nearest) for picture, g in zip(pictures, each, strict=True)])
 
 
 class ClipDataModule(FrameDataModule):
@@ -292,4 +325,5 @@ class ClipDataModule(FrameDataModule):
 
     def dataset(self, items: pd.DataFrame, split: str) -> ClipDataset:  # type: ignore[override]
         """Clips, augmented only in training."""
-        return ClipDataset(items, self._files("path"), self.size, split, self.cache_dir, self.augmentation, self.seed)
+        files = self._files("path")
+        return ClipDataset(items, files, self.size, split, self.cache_dir, self.augmentation, self.seed, self._beams())

@@ -1,5 +1,6 @@
 """Samples as dictionaries of small tensors: uint8 pictures, int64 numbers, never a float64."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,16 @@ from torch.utils.data import Dataset
 
 from lus_lightning.data.cache import cached_frames, cached_mask
 from lus_lightning.data.frames import targets
+from lus_lightning.data.geometry import Geometry
 from lus_lightning.data.samplers import Draw
 from lus_lightning.data.transforms import Augmentation, Augmenter
 
 SPLITS = ("train", "val", "test", "oof", "predict")
 """What a sample is used for; its place here is the sample's `split`. `oof`: training images, predicted by whom did not see them."""
+
+
+Geometries = Mapping[int, Geometry]
+"""Where the scan lines of clips lie, by row of the index."""
 
 
 class FrameDataset(Dataset[dict[str, torch.Tensor]]):
@@ -33,13 +39,15 @@ class FrameDataset(Dataset[dict[str, torch.Tensor]]):
         augmentation: applied only to samples asked for with a draw, (position, iteration).
         masks: mask file of each row of the index, or none.
         seed: of the augmentation.
+        geometries: by row, where pictures are wanted in beam space: then they are (1, size depths, size / 2 scan lines).
     """
 
     def __init__(self, frames: pd.DataFrame, paths: list[Path], size: int, split: str, cache_dir: Path,
-                 augmentation: Augmentation = Augmentation(), masks: list[Path] | None = None, seed: int = 0) -> None:  # fmt: skip # noqa: B008
+                 augmentation: Augmentation = Augmentation(), masks: list[Path] | None = None, seed: int = 0,
+                 geometries: Geometries | None = None) -> None:  # fmt: skip
         self.numbers = {name: frames[name].to_numpy(np.int64) for name in ("row", "frame", "fold")} | {"target": targets(frames)}
         self.paths, self.masks, self.size, self.cache_dir = paths, masks, size, cache_dir
-        self.split, self.seed, self.policy = SPLITS.index(split), seed, augmentation
+        self.split, self.seed, self.policy, self.geometries = SPLITS.index(split), seed, augmentation, geometries or {}
         self._augmenter: Augmenter | None = None
 
     def __len__(self) -> int:
@@ -50,9 +58,10 @@ class FrameDataset(Dataset[dict[str, torch.Tensor]]):
         labels = self.labels(item)
         row, number = int(labels["row"]), int(labels["frame"])
         frame = slice(number, number + 1)
-        pictures: dict[str, Any] = {"image": cached_frames(self.paths[row], self.size, self.cache_dir)[frame]}
+        how = (self.size, self.cache_dir, self.geometries.get(row))
+        pictures: dict[str, Any] = {"image": cached_frames(self.paths[row], *how)[frame]}
         if self.masks is not None:
-            pictures["mask"] = cached_mask(self.masks[row], self.size, self.cache_dir)[frame]
+            pictures["mask"] = cached_mask(self.masks[row], *how)[frame]
         if draw is not None:
             self._augmenter = self._augmenter or Augmenter(self.policy)
             image, mask = self._augmenter(pictures["image"], (self.seed, draw, row, number), pictures.get("mask"))
@@ -78,15 +87,16 @@ class ClipDataset(Dataset[dict[str, torch.Tensor]]):
 
     Args:
         clips: one row per clip: `row`, `fold`, its target and `picks`, the frame numbers to take.
-        paths, size, split, cache_dir, augmentation, seed: as in `FrameDataset`; one draw moves all frames of a clip alike.
+        paths, size, split, cache_dir, augmentation, seed, geometries: as in `FrameDataset`; one draw moves all frames of a clip alike.
     """
 
     def __init__(self, clips: pd.DataFrame, paths: list[Path], size: int, split: str, cache_dir: Path,
-                 augmentation: Augmentation = Augmentation(), seed: int = 0) -> None:  # fmt: skip # noqa: B008
+                 augmentation: Augmentation = Augmentation(), seed: int = 0,
+                 geometries: Geometries | None = None) -> None:  # fmt: skip
         self.numbers = {name: clips[name].to_numpy(np.int64) for name in ("row", "fold")} | {"target": targets(clips)}
         self.picks = list(clips["picks"])
         self.paths, self.size, self.cache_dir = paths, size, cache_dir
-        self.split, self.seed, self.policy = SPLITS.index(split), seed, augmentation
+        self.split, self.seed, self.policy, self.geometries = SPLITS.index(split), seed, augmentation, geometries or {}
         self._augmenter: Augmenter | None = None
 
     def __len__(self) -> int:
@@ -95,7 +105,7 @@ class ClipDataset(Dataset[dict[str, torch.Tensor]]):
     def __getitem__(self, where: int | Draw) -> dict[str, torch.Tensor]:
         item, draw = where if isinstance(where, tuple) else (where, None)
         row = int(self.numbers["row"][item])
-        frames = np.array(cached_frames(self.paths[row], self.size, self.cache_dir)[self.picks[item]])
+        frames = np.array(cached_frames(self.paths[row], self.size, self.cache_dir, self.geometries.get(row))[self.picks[item]])
         if draw is not None:
             self._augmenter = self._augmenter or Augmenter(self.policy)
             frames, _ = self._augmenter(frames, (self.seed, draw, row))

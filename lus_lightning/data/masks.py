@@ -1,4 +1,4 @@
-"""Masks of a clip, from an npz file or a folder of PNG files."""
+"""Masks of a clip, from an npz file, a folder of PNG files, or outlines that people drew."""
 
 import zipfile
 import zlib
@@ -8,6 +8,7 @@ from typing import Final
 import numpy as np
 from PIL import Image
 
+from lus_lightning.data.annotations import is_annotation, read_annotations
 from lus_lightning.data.readers import still_files
 from lus_lightning.errors import UserError
 from lus_lightning.labels import MASK_CLASSES
@@ -19,10 +20,10 @@ BEAM: Final = "beam"
 def read_mask(path: Path, key: str = "mask") -> np.ndarray:
     """Masks of a clip: (T, H, W) uint8, bit i set where `labels.MASK_CLASSES[i]` is; of keys `beam*` (T, scan lines, depth samples).
 
-    A folder holds one PNG file a frame, in natural order, its grey value the bits.
+    A folder holds one PNG file a frame, in natural order, its grey value the bits. Outlines (.xml, .json): see `annotations.py`.
 
     Raises:
-        UserError: the file is missing, damaged, lacks the key, or has another type, shape or unknown bits.
+        UserError: the file is missing, damaged, lacks the key, has another type, shape or unknown bits, or as `read_annotations`.
     """
     try:
         mask = _read(path, key)
@@ -39,7 +40,19 @@ def read_mask(path: Path, key: str = "mask") -> np.ndarray:
     return mask
 
 
+def holds(path: Path, key: str) -> bool:
+    """Whether a mask file is an npz with an array of that name."""
+    if path.suffix != ".npz":
+        return False
+    with np.load(path, allow_pickle=False) as file:
+        return key in file
+
+
 def _read(path: Path, key: str) -> np.ndarray:
+    if is_annotation(path):
+        if key != "mask":
+            raise KeyError(key)
+        return read_annotations(path)
     if not path.is_dir():
         with np.load(path, allow_pickle=False) as file:
             return np.asarray(file[key])

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from lus_lightning.data.annotations import annotation_file
 from lus_lightning.data.identity import content_hash, digest, write_whole
 from lus_lightning.data.masks import read_mask
 from lus_lightning.data.readers import READER_VERSION, first_picture, read_clip
@@ -49,9 +50,10 @@ def probe(files: Files, cache_dir: Path) -> Facts:
         UserError: a file cannot be read, all frames are black, the mask's size differs, or the frame labels do not fit.
     """
     named = [p for p in (files.clip, files.mask, files.frame_labels) if p is not None]
-    if missing := next((p for p in named if not p.exists()), None):
+    sources = [annotation_file(p) for p in named]
+    if missing := next((p for p, _ in sources if not p.exists()), None):
         raise UserError(f"{missing}: there is no such file; put it there, or take its row out of the table")
-    content = digest(*(content_hash(p, cache_dir) for p in named))
+    content = digest(*(content_hash(p, cache_dir) for p, _ in sources), *(clip for _, clip in sources if clip))
     known = cache_dir / "probes" / f"{digest(content, READER_VERSION)}.json"
     try:
         return Facts(**json.loads(known.read_text()))

@@ -67,7 +67,12 @@ def first_picture(frames: np.ndarray) -> int:
 def still_files(folder: Path) -> list[Path]:
     """The stills of a folder in natural order, files of other kinds and hidden ones aside."""
     found = (p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith("."))
-    return sorted(found, key=lambda p: [int(word) if word.isdigit() else word for word in re.split(r"(\d+)", p.name)])
+    return sorted(found, key=lambda p: natural_key(p.name))
+
+
+def natural_key(name: str) -> list[int | str]:
+    """What to sort names by so that frame 2 comes before frame 10."""
+    return [int(word) if word.isdigit() else word for word in re.split(r"(\d+)", name)]
 
 
 def read_still(path: Path) -> np.ndarray:

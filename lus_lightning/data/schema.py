@@ -16,7 +16,9 @@ FILES: Final = ("path", "mask", "frame_labels")
 LABELS: Final = ("score", *SIGNS)
 MEASURES: Final = ("frames", "height", "width", "fps", "mm_per_px", "first_frame")
 COLUMNS: Final = ("clip", "path", *NAMES[1:6], "score", "standard", *SIGNS, *NAMES[7:], *MEASURES, "mask", "frame_labels")
-"""Columns of every sample index, in order; `rater_*` and `truth_*` may follow."""
+"""Columns of every sample index, in order; `rater_*`, `truth_*` and `geometry_*` may follow."""
+GEOMETRY: Final = tuple(f"geometry_{c}" for c in ("aperture", "radius_mm", "depth_mm", "top_mm", "left_mm", "apex_column", "apex_row"))
+"""Where the scan lines lie in the picture, see `data.geometry.Geometry`; lengths are pixels where `mm_per_px` is missing."""
 
 _SCORE_RULE: Final = "a score is 0, 1, 2 or 3, or empty"
 _PLACE: Final = "must be relative to the data folder, written with /"
@@ -39,7 +41,7 @@ def check_index(table: pd.DataFrame, source: str = "the sample index") -> pd.Dat
     need_columns(table, {"clip", "path", "patient"}, source)
     if table.empty:
         raise UserError(f"{source}: has no rows; give one row per clip")
-    extra = sorted(c for c in map(str, table.columns) if c.startswith(("rater_", "truth_")))
+    extra = sorted(c for c in map(str, table.columns) if c.startswith(("rater_", "truth_")) or c in GEOMETRY)
     checked = table.reset_index(drop=True).reindex(columns=[*COLUMNS, *extra])
     for column in [*COLUMNS, *extra]:
         if column in NAMES or column in FILES:
@@ -96,6 +98,8 @@ def _validate(table: pd.DataFrame, source: str) -> None:
             r"rater_.*": pa.Column(float, among(SCORES, _SCORE_RULE), nullable=True, regex=True, required=False),
             **{c: pa.Column(float, among((0, 1), "a sign is 0, 1, or empty (nobody looked)"), nullable=True) for c in SIGNS},
             "mm_per_px": pa.Column(float, positive, nullable=True),
+            r"geometry_(aperture|depth_mm)": pa.Column(float, positive, nullable=True, regex=True, required=False),
+            "geometry_radius_mm": pa.Column(float, rule(lambda c: c >= 0, "a radius is 0 or more"), nullable=True, required=False),
         }
     )
     try:
@@ -115,13 +119,16 @@ def _validate_across(table: pd.DataFrame, source: str) -> None:
         for zone, protocol in zip(table["zone"], table["protocol"], strict=True)
     ]
     owners = table.groupby("exam")["patient"].transform("nunique")
-    rules = (
+    rules: list[tuple[str, pd.Series, str]] = [
         ("standard", scored & table["standard"].isna(), f"a score needs its standard; write one of {', '.join(STANDARDS)}"),
         ("standard", ~table["standard"].isin([None, *table["standard"].dropna()[:1]]), "rows above have another standard, and 0-3 means"
          " something else in each; make one table of each"),
         ("zone", ~pd.Series(known), "its protocol has no such zone; correct it, or leave the protocol empty"),
         ("exam", owners > 1, "two patients share this exam name; give every exam its own"),
-    )  # fmt: skip
+    ]  # fmt: skip
+    if "geometry_aperture" in table:
+        wide = (table["geometry_aperture"] >= np.pi / 2) & (table["probe"] != "linear")
+        rules.append(("geometry_aperture", wide, "it is half the opening angle in radians (half the width in mm for a linear probe)"))
     for column, wrong, remedy in rules:
         if wrong.any():
             raise UserError(_sentence(table, source, column, int(np.flatnonzero(wrong)[0]), remedy))

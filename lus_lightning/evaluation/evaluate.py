@@ -10,9 +10,17 @@ import pandas as pd
 from lus_lightning.errors import UserError
 from lus_lightning.evaluation import audits
 from lus_lightning.evaluation.intervals import FEW_PATIENTS, patient_bootstrap
-from lus_lightning.evaluation.metrics import Resampled, confusion, exam_metrics, exam_statistic, metrics, score_statistic
+from lus_lightning.evaluation.metrics import (
+    Resampled,
+    confusion,
+    exam_metrics,
+    exam_statistic,
+    known_probabilities,
+    metrics,
+    score_statistic,
+)
 from lus_lightning.labels import SCORES, SIGNS
-from lus_lightning.scoring.levels import LEVELS, aggregate, probabilities
+from lus_lightning.scoring.levels import LEVELS, aggregate
 
 QUOTED = ("test", "oof", "val", "train")
 """Which split is a member's quoted one: the first of these that it has."""
@@ -111,7 +119,7 @@ def _record(rows: pd.DataFrame, level: str, seed: int, replicates: int, task: st
         return score_statistic(table, units, n_classes, ordered)
 
     target, pred = rows["target"].to_numpy(), rows["pred"].to_numpy()
-    values = metrics(target, pred, probabilities(rows)[:, :n_classes], n_classes, ordered)
+    values = metrics(target, pred, known_probabilities(rows, n_classes), n_classes, ordered)
     intervals = patient_bootstrap(rows, statistic, replicates, seed)
     if level == "exam":
         values |= exam_metrics(rows)

@@ -50,9 +50,15 @@ def confusion(target: np.ndarray, pred: np.ndarray, n_classes: int) -> np.ndarra
 
 
 def score_statistic(table: pd.DataFrame, units: np.ndarray, n_classes: int = 4, ordered: bool = True) -> Resampled:
-    """`metrics` of a predictions table, for `intervals.patient_bootstrap`; without columns `p_*` no ROC-AUC."""
+    """`metrics` of a predictions table, for `intervals.patient_bootstrap`; without columns `p_*`, or numbers in them, no ROC-AUC."""
+    probs = known_probabilities(table, n_classes)
+    return _resampled(table["target"].to_numpy(), table["pred"].to_numpy(), probs, units, n_classes, ordered)
+
+
+def known_probabilities(table: pd.DataFrame, n_classes: int) -> np.ndarray | None:
+    """(N, C) of a predictions table, None where it has no probability at all, as of a rule."""
     probs = probabilities(table)[:, :n_classes]
-    return _resampled(table["target"].to_numpy(), table["pred"].to_numpy(), probs if probs.size else None, units, n_classes, ordered)
+    return None if np.isnan(probs).all() else probs
 
 
 def exam_metrics(exams: pd.DataFrame) -> dict[str, float]:

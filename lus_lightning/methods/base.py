@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
@@ -44,6 +45,8 @@ class Step:
         losses: one scalar per member; their sum is minimised. Members that share no parameter are trained as if alone.
         probs: per member, probabilities (B, C) float32; a row of NaN is a sample the member was not given.
         pred: per member, classes (B,) int64, where they are not the most probable ones; -1 abstains.
+        masks: (B, scan lines, depth samples) uint8 of a method that segments, bit i for `labels.MASK_CLASSES[i]`.
+        measures: what `masks` measure, each (B,), by the names of `scoring.pleura.AffectedPleura`.
 
     For several signs at once `target` and `pred` are (B, 4), 1 or 0 (`target` -1 where nobody looked), and `probs` (B, 4) each sign's
     own, NaN for a sign that the member does not know.
@@ -53,6 +56,8 @@ class Step:
     losses: dict[str, Tensor] = field(default_factory=dict)
     probs: dict[str, Tensor] = field(default_factory=dict)
     pred: dict[str, Tensor] = field(default_factory=dict)
+    masks: np.ndarray | None = None
+    measures: dict[str, np.ndarray] = field(default_factory=dict)
 
     def classes(self, member: str) -> Tensor:
         """What a member says of each sample (B,) int64, of several signs (B, 4); -1 abstains."""
@@ -72,6 +77,10 @@ class LungModule(pl.LightningModule):
     def __init__(self, headline: str, labels: str = "score", networks: Sequence[str] = ()) -> None:
         super().__init__()
         self.headline, self.labels, self.networks = headline, labels, list(networks)
+        self.clip_rule = "mean"
+        """How its frames become a clip where it predicts, one of `scoring.levels.RULES` or `mean`; a report follows the paper."""
+        self.mask_classes: tuple[str, ...] = ()
+        """What it segments, of `labels.MASK_CLASSES`, of a method that does."""
         self.member_seconds: dict[str, float] = {}
         """Seconds that each network took in training, of a method that counts them."""
         self.trained = False
@@ -160,10 +169,26 @@ class LungModule(pl.LightningModule):
         return SPLITS[int(batch["split"][0])]
 
     def _watch(self, metrics: MetricCollection, stage: str, out: Step) -> None:
-        metrics.update(out.probs[self.headline].nan_to_num(), out.target)  # a NaN would make torchmetrics take all for logits
+        given = out.probs[self.headline]
+        if given.isnan().all() and self.labels == "score":  # a rule gives no probability, but classes, and may abstain
+            said = out.pred[self.headline]
+            if (told := said >= 0).any():
+                metrics.update(said[told], out.target[told])
+        else:
+            metrics.update(given.nan_to_num(), out.target)  # a NaN would make torchmetrics take all for logits
         size = len(out.target)
         self.log_dict(dict(metrics), on_epoch=True, add_dataloader_idx=False, batch_size=size)  # type: ignore[arg-type]
         self.log(f"{stage}/loss", torch.stack(list(out.losses.values())).mean(), add_dataloader_idx=False, batch_size=size)
+
+
+def check_schedule(name: str) -> None:
+    """Refuse a learning-rate schedule that is not of `SCHEDULES`.
+
+    Raises:
+        UserError: it is not.
+    """
+    if name not in SCHEDULES:
+        raise UserError(f"no learning-rate schedule is called {name!r}: choose from {', '.join(SCHEDULES)}")
 
 
 def watched_metrics(labels: str) -> dict[str, Metric]:

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from lus_lightning.errors import UserError
 from lus_lightning.labels import SIGNS
-from lus_lightning.methods.base import SCHEDULES, Batch, LungModule, Step, cross_entropy
+from lus_lightning.methods.base import Batch, LungModule, Step, check_schedule, cross_entropy
 from lus_lightning.nets.backbones import ImageClassifier
 
 TASKS: Final = {"multiclass": "sign", "multilabel": "signs"}
@@ -58,9 +58,9 @@ class FourSignClassifier(LungModule):
         network: str = "resnet152",
         schedule: str = "constant",
     ) -> None:
-        for name, value, known in (("task", task, TASKS), ("learning-rate schedule", schedule, SCHEDULES)):
-            if value not in known:
-                raise UserError(f"no {name} is called {value!r}: choose from {', '.join(known)}")
+        check_schedule(schedule)
+        if task not in TASKS:
+            raise UserError(f"no task is called {task!r}: choose from {', '.join(TASKS)}")
         super().__init__(headline=MEMBER, labels=TASKS[task])
         self.save_hyperparameters()
         self.network = ImageClassifier(network, len(SIGNS))

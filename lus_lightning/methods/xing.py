@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from lus_lightning.data.datamodules import Sampling
 from lus_lightning.errors import UserError
 from lus_lightning.labels import SCORES
-from lus_lightning.methods.base import SCHEDULES, Batch, LungModule, Step, cross_entropy, train_members
+from lus_lightning.methods.base import Batch, LungModule, Step, check_schedule, cross_entropy, train_members
 from lus_lightning.nets.backbones import ImageClassifier
 from lus_lightning.nets.folds import FoldMembers
 from lus_lightning.runs import is_dry
@@ -67,8 +67,7 @@ class CascadedVotingClassifier(LungModule):
         schedule: str = "constant",
     ) -> None:
         super().__init__(headline="vote")
-        if schedule not in SCHEDULES:
-            raise UserError(f"no learning-rate schedule is called {schedule!r}: choose from {', '.join(SCHEDULES)}")
+        check_schedule(schedule)
         networks = list(networks)
         self.save_hyperparameters()
         names = [name.split(":")[-1].split(".")[0] for name in networks]

@@ -35,7 +35,7 @@ def _only(votes: np.ndarray) -> np.ndarray:
     return np.where(most.sum(axis=1) == 1, votes.argmax(axis=1), -1)
 
 
-# Each rule takes votes (N, C), the frames of each class, and frames (N,), and gives the unit's class, -1 where nobody voted.
+# Each rule takes votes (N, C), the frames of each class, and their number (N,), and gives the unit's class, -1 where nobody voted.
 RULES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "majority": lambda votes, _: np.where(votes.any(axis=1), _most_severe_argmax(votes), -1),  # Raillard et al., Fig. 4
     "worst": lambda votes, _: _highest(votes > 0),
@@ -48,9 +48,10 @@ def aggregate(predictions: pd.DataFrame, level: str, rule: str = "mean", zone_ru
     """One row per unit of the level, for each member, split and sign.
 
     Frames become clips by `rule`: `mean` (class of the highest mean probability), `majority` (the most frequent prediction),
-    `worst` (the highest), `one_percent` (the highest that at least 1 % of the frames, and at least one, have; Muñoz et al.). Ties go
-    to the more severe. Targets follow the same rule (`mean`: the most frequent). A frame that abstained has no voice, a unit whose
-    frames all abstained abstains; a unit of one frame keeps that frame's prediction. `p_*` is the mean over frames whatever the rule.
+    `worst` (the highest), `one_percent` (the highest that at least 1 % of the frames that did not abstain, and at least one, have;
+    Muñoz et al.). Ties go to the more severe. Targets follow the same rule (`mean`: the most frequent). A frame that abstained has no
+    voice, a unit whose frames all abstained abstains; a unit of one frame keeps that frame's prediction. `p_*` is the mean over frames
+    whatever the rule.
 
     Several clips of a zone are one zone: `zone_rule` `worst` (the worst clip) or `pooled` (`rule` over the frames of all of them).
     An exam is its worst zone, with that zone's `p_*`, and its sums over zones; clips without a zone enter the worst and no sum.
@@ -128,7 +129,7 @@ def _pool(table: pd.DataFrame, keys: list[str], rule: str, ordered: bool = True)
             raise UserError(f"Member {who!r} has rows without probabilities: score it by the rule {', '.join(RULES)}, not mean.")
         ruled = np.where(voted, best(mean), -1)
     else:
-        ruled = RULES[rule](votes, frames) if ordered else np.where(voted, best(votes), -1)
+        ruled = RULES[rule](votes, votes.sum(axis=1)) if ordered else np.where(voted, best(votes), -1)
     units = table.iloc[first].assign(
         frame=-1,
         pred=np.where(frames == 1, pred[first], ruled),

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from lus_lightning.simulator.geometry import LINES, SAMPLES, scan_convert
+from lus_lightning.data.geometry import LINES, SAMPLES, scan_convert
 from lus_lightning.simulator.layers import Backdrop, backdrop, beam_masks, diffuse, smooth_noise, specular
 from lus_lightning.simulator.profile import hand_shift_mm, lung_shift_mm, profile
 from lus_lightning.simulator.scanner import Settings

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lus_lightning.data.geometry import Geometry
 from lus_lightning.errors import UserError
-from lus_lightning.simulator.geometry import Geometry
 
 Range = tuple[float, float]
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lus_lightning.simulator.geometry import Geometry
+from lus_lightning.data.geometry import Geometry
 from lus_lightning.simulator.patient import Burden, Patient
 
 

@@ -1,30 +1,14 @@
 """Severity scores 0-3 from what is in the scene, by a named standard: the only way from a scene to a score."""
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from lus_lightning.errors import UserError
 from lus_lightning.labels import STANDARDS
+from lus_lightning.scoring.pleura import Criteria
 from lus_lightning.simulator.profile import Facts
 
 
-@dataclass(frozen=True)
-class Criteria:
-    """Numbers that the papers leave open or print once. Shares are of the visible pleura, lengths in mm.
-
-    `white_share`: more B-lines than this is score 3 (Muñoz et al., section 2: more than 50 %). `coalescent_mm`: B-lines this near are
-    coalescent (Xing et al., section 2.3: 3 mm). `severe_break_share`: a line this broken is severely broken (ours; Xing et al. give none).
-    `few_b_lines`: as many are still score 0 by `raillard` (Lung Ultrasound Score: at most two).
-    """
-
-    white_share: float = 0.5
-    coalescent_mm: float = 3.0
-    severe_break_share: float = 0.15
-    few_b_lines: int = 2
-
-
-def scores(facts: Facts, standard: str, criteria: Criteria = Criteria()) -> np.ndarray:
+def scores(facts: Facts, standard: str, criteria: Criteria = Criteria()) -> np.ndarray:  # noqa: B008
     """Score of each moment, (T,) int64 in 0-3. UserError for an unknown standard (known: `labels.STANDARDS`)."""
     if standard not in STANDARDS:
         raise UserError(f"no scoring standard is called {standard!r}: choose from {', '.join(STANDARDS)}")

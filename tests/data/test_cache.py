@@ -163,7 +163,7 @@ def test_filling_goes_on_behind_a_bad_clip_and_names_it(clip, folder, monkeypatc
     bad = clip.with_name("bad.mp4")
     bad.write_bytes(b"no video")
     gone = clip.with_name("gone.mp4")
-    failures = dict(fill_cache([bad, clip, gone], 32, folder, workers=2))
+    failures = dict(fill_cache([(bad, None), (clip, None), (gone, None)], 32, folder, workers=2))
     assert list(failures) == [bad, gone]
     assert "bad.mp4" in failures[bad]
     _no_decoding(monkeypatch)
@@ -196,17 +196,9 @@ def test_a_mask_lands_where_its_picture_does(tmp_path, folder, size):
     np.savez_compressed(tmp_path / "mask.npz", mask=(frames > 0).astype(np.uint8) * 5)
     np.save(tmp_path / "clip.npy", frames)
     picture, mask = cached_frames(tmp_path / "clip.npy", size, folder)[0], cached_mask(tmp_path / "mask.npz", size, folder)[0]
-    assert set(np.unique(mask)) == {0, 5}, "nearest neighbour invents no class"
+    assert set(np.unique(mask)) == {0, 5}, "no class is invented"
     overlap = ((picture >= 128) & (mask > 0)).sum() / ((picture >= 128) | (mask > 0)).sum()
-    assert overlap > 0.93
-
-
-def test_beam_space_is_cached_under_its_own_key(tmp_path, folder):
-    beam = np.random.default_rng(0).integers(0, 255, (2, 12, 25), dtype=np.uint8)
-    np.savez_compressed(tmp_path / "mask.npz", mask=np.zeros((2, 5, 5), np.uint8), beam=beam)
-    np.testing.assert_array_equal(cached_mask(tmp_path / "mask.npz", None, folder, key="beam"), beam)
-    with pytest.raises(UserError, match="has no array 'beam_mask'"):
-        cached_mask(tmp_path / "mask.npz", None, folder, key="beam_mask")
+    assert overlap > 0.85
 
 
 def test_resizing_is_opencv_by_area(folder, tmp_path):

@@ -39,7 +39,7 @@ def trainer(folder, **changes):
     given = {"max_epochs": 2, "default_root_dir": folder, "logger": False, "use_distributed_sampler": False, "num_sanity_val_steps": 0,
              "reload_dataloaders_every_n_epochs": 1, "accelerator": "cpu", "enable_progress_bar": False,
              "enable_model_summary": False}  # fmt: skip
-    return pl.Trainer(callbacks=[LastCheckpoint(every_n_steps=3), PredictionWriter()], **(given | changes))
+    return pl.Trainer(callbacks=[LastCheckpoint(every_n_steps=3, min_seconds=0), PredictionWriter()], **(given | changes))
 
 
 @pytest.fixture(scope="module", params=[0, 2], ids=["fresh views", "kept views"])

@@ -44,7 +44,7 @@ def trainer(folder, *callbacks, **changes):
     given = {"max_epochs": 2, "default_root_dir": folder, "logger": False, "use_distributed_sampler": False, "num_sanity_val_steps": 0,
              "reload_dataloaders_every_n_epochs": 1, "accelerator": "cpu", "enable_progress_bar": False,
              "enable_model_summary": False}  # fmt: skip
-    return pl.Trainer(callbacks=[LastCheckpoint(every_n_steps=2), PredictionWriter(), *callbacks], **(given | changes))
+    return pl.Trainer(callbacks=[LastCheckpoint(every_n_steps=2, min_seconds=0), PredictionWriter(), *callbacks], **(given | changes))
 
 
 class Killed(Exception):

@@ -82,6 +82,11 @@ def test_the_one_percent_rule_needs_one_percent_of_the_frames_and_at_least_one(n
     assert aggregate(frames, "clip", "one_percent")["pred"].tolist() == [score]
 
 
+def test_the_one_percent_rule_counts_only_frames_that_did_not_abstain():
+    frames = table([{"pred": -1}] * 500 + [{"pred": 0}] * 99 + [{"pred": 3}])
+    assert aggregate(frames, "clip", "one_percent")["pred"].tolist() == [3]
+
+
 def test_a_clip_of_one_frame_keeps_the_prediction_of_its_frame():
     frames = table([{"pred": 1, "p_0": 0.5, "p_1": 0.4, "p_2": 0.1, "p_3": 0.0}])
     assert aggregate(frames, "clip")["pred"].tolist() == [1]

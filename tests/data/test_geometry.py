@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from lus_lightning.simulator.geometry import LINES, SAMPLES, scan_convert, scan_maps
+from lus_lightning.data.geometry import LINES, SAMPLES, scan_convert, scan_maps
 from lus_lightning.simulator.render import render_clip
 from lus_lightning.simulator.scanner import SCANNERS
 

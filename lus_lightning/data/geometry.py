@@ -18,6 +18,7 @@ class Geometry:
     `probe` is convex, phased or linear. `aperture` is half the opening angle in radians (convex, phased) or half the width in mm (linear).
     `radius_mm` is the curvature of the probe's face (0 for linear). The picture has `height` x `width` pixels of `mm_per_px`; its first row
     lies `top_mm` below the centre of curvature (below the probe's face for linear), its middle column `left_mm` right of the probe's axis.
+    Where the scale is not known, `scaled` is false, `mm_per_px` is 1, and all lengths are pixels.
     """
 
     probe: str
@@ -29,6 +30,7 @@ class Geometry:
     mm_per_px: float
     top_mm: float
     left_mm: float = 0.0
+    scaled: bool = True
 
     @property
     def sample_mm(self) -> float:
@@ -63,7 +65,7 @@ class Geometry:
         return column + r * np.sin(across) / self.mm_per_px, row + r * np.cos(across) / self.mm_per_px
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=4)
 def scan_maps(geometry: Geometry) -> tuple[np.ndarray, np.ndarray]:
     """For each pixel its depth sample and its scan line: two (H, W) float32 maps, -10000 where nothing was seen."""
     column, row = geometry.apex_px()

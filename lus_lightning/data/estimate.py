@@ -1,0 +1,159 @@
+"""The field of view of a clip, estimated from what lights up: a sector or a rectangle, how sure that is, or why it is refused."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import cv2
+import numpy as np
+
+from lus_lightning.data.geometry import Geometry, scan_maps
+from lus_lightning.data.lit import MAX_FRAMES, Lit, Outline, lit_region, outline
+from lus_lightning.data.sector import Sector, fit_sector
+
+THRESHOLDS: Final = (8, 3, 0)
+"""Grey levels above the background, tried in turn until one is sure: real clips end in the codec's ripples, simulated pictures sharply."""
+SURE: Final = 0.9
+SURE_ENOUGH: Final = 0.4
+PHASED_BELOW: Final = 0.12
+"""A probe whose face is so small beside the depth is called phased, where nobody says what it is."""
+_LARGEST: Final = 400
+_NO_EDGE: Final = "no edge of the field of view is seen: the picture is lit from border to border, or nothing in it is straight"
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A field of view estimated from a clip, or read from its data.
+
+    `geometry` is none where it is refused, for `reason`. `confidence` 0-1. `seen` names the sides of the field of view that are seen
+    (left, right, outer, inner); the other ones are put where the last light is. `overlap` is the intersection over union of the convex
+    hulls of the field of view in the picture and of what lights up.
+    """
+
+    geometry: Geometry | None
+    confidence: float
+    reason: str = ""
+    seen: tuple[str, ...] = ()
+    overlap: float = 0.0
+
+
+def estimate_geometry(frames: np.ndarray, probe: str | None = None) -> Estimate:
+    """Where the scan lines of a clip lie, from what lights up in (T, H, W) uint8, in pixels; `probe` (convex, phased, linear) if known.
+
+    A sector is taken to be symmetric to a vertical axis. A picture that is lit from border to border shows no edge: it is a linear field
+    of view if the probe is said to be, otherwise it is refused.
+    """
+    few, factor = _reduced(frames)
+    best = Estimate(None, 0.0, "nothing lights up")
+    for threshold in THRESHOLDS:
+        found = lit_region(few, threshold)
+        if found.lit.mean() > 0.02:
+            best = max(_estimate(found, probe), best, key=lambda e: e.confidence)
+        if best.confidence > SURE:
+            break
+    return best if best.geometry is None else _enlarged(best, factor, frames.shape[1:])
+
+
+def _reduced(frames: np.ndarray) -> tuple[np.ndarray, float]:
+    """At most 32 frames of at most 400 pixels a side, and how many times smaller they are."""
+    factor = max(1.0, max(frames.shape[1:]) / _LARGEST)
+    few = frames[np.unique(np.linspace(0, len(frames) - 1, min(len(frames), MAX_FRAMES)).round().astype(int))]
+    if factor > 1:
+        few = np.stack([cv2.resize(f, None, fx=1 / factor, fy=1 / factor, interpolation=cv2.INTER_AREA) for f in few])
+    return few, factor
+
+
+def _estimate(found: Lit, probe: str | None) -> Estimate:
+    edges = outline(found)
+    tried = [] if probe not in (None, "linear") else [_rectangle(found, edges, probe)]
+    if probe != "linear":
+        sector = fit_sector(edges, found.lit.shape)
+        tried.insert(0, _judged(found, edges, sector, probe) if sector else Estimate(None, 1e-6, _NO_EDGE))
+    return max(tried, key=lambda e: e.confidence)
+
+
+def _enlarged(estimate: Estimate, factor: float, shape: tuple[int, ...]) -> Estimate:
+    small = estimate.geometry
+    assert small is not None
+    column, row = ((value + 0.5) * factor - 0.5 for value in small.apex_px())
+    aperture = small.aperture * (factor if small.probe == "linear" else 1)
+    radii = small.radius_mm * factor, (small.radius_mm + small.depth_mm) * factor
+    geometry = _geometry(small.probe, (column, row), aperture, *radii, (shape[0], shape[1]))
+    return Estimate(geometry, estimate.confidence, "", estimate.seen, estimate.overlap)
+
+
+def _geometry(probe: str, apex: tuple[float, float], aperture: float, inner: float, outer: float, shape: tuple[int, int]) -> Geometry:
+    left = float((shape[1] - 1) / 2 - apex[0])
+    height, width = shape
+    return Geometry(probe, float(aperture), float(inner), float(outer - inner), height, width, 1.0, -float(apex[1]), left, scaled=False)
+
+
+def _rectangle(found: Lit, edges: Outline, probe: str | None) -> Estimate:
+    """The field of view as a rectangle; without the word that the probe is linear, a side must be seen upright."""
+    lit = found.lit
+    height, width = lit.shape
+    shares = lit.mean(axis=0), lit.mean(axis=1)
+    columns, rows = (np.flatnonzero(share > 0.3 * np.percentile(share, 90)) for share in shares)  # what is written lights up less of a row
+    if not len(columns) or not len(rows):
+        return Estimate(None, 0.0, _NO_EDGE)
+    left, right, top, bottom = columns[0], columns[-1], rows[0], rows[-1]
+    mask = np.zeros(lit.shape, bool)
+    mask[top : bottom + 1, left : right + 1] = True
+    free = {"left": left > 1, "right": right < width - 2, "outer": bottom < height - 2, "inner": top > 1}
+    upright = [(np.abs(edges.ends[side] - at) <= 1).mean() for side, at in (("left", left), ("right", right)) if free[side]]
+    overlap = _overlap(mask, lit)
+    sure = float(np.clip((overlap - 0.6) / 0.35, 0, 1)) * (1.0 if probe else float(np.clip(2 * max(upright, default=0) - 0.2, 0, 1)))
+    seen = tuple(side for side, is_free in free.items() if is_free)
+    if sure < SURE_ENOUGH:
+        return Estimate(None, sure, f"only {overlap:.0%} of a rectangle lights up" if probe else _NO_EDGE, seen, overlap)
+    geometry = _geometry("linear", ((left + right) / 2, top - 0.5), (right - left + 1) / 2, 0, bottom - top + 1, lit.shape)
+    return Estimate(geometry, sure, "", seen, overlap)
+
+
+def _judged(found: Lit, edges: Outline, sector: Sector, probe: str | None) -> Estimate:
+    """How sure a fitted sector is; sides that it does not rest on go where the last light is."""
+    geometry = _completed(found, sector, probe)
+    mask = scan_maps.__wrapped__(geometry)[0] > -1e3  # no need to remember the maps of every candidate
+    left, top, right, bottom = edges.window
+    mask[:top] = mask[bottom + 1 :] = False
+    mask[:, :left] = mask[:, right + 1 :] = False
+    overlap = _overlap(mask, found.lit)
+    near = cv2.dilate(mask.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
+    astray = float((found.lit & ~near).mean() / found.lit.mean())
+    marks = {
+        f"only {sector.explained:.0%} of the outline of what lights up lies on the edges of the best sector":
+            float(np.clip((sector.explained - 0.1) / 0.1, 0, 1)),
+        "too little of the edges is seen to tell the apex" + (f" (within {sector.apex_sd:.0f} pixels)" if sector.apex_sd < 1e3 else ""):
+            1 / (1 + (sector.apex_sd / (0.03 * max(mask.shape))) ** 2),
+        f"the best sector and what lights up overlap by {overlap:.0%} only": float(np.clip((overlap - 0.45) / 0.4, 0, 1)),
+        f"{astray:.0%} of what lights up lies outside the best sector": float(np.clip(1 - astray / 0.06, 0, 1)),
+    }  # fmt: skip
+    sure, seen = float(np.prod(list(marks.values()))), tuple(sorted(sector.seen))
+    if sure < SURE_ENOUGH:
+        return Estimate(None, sure, min(marks, key=marks.__getitem__), seen, overlap)
+    return Estimate(geometry, sure, "", seen, overlap)
+
+
+def _completed(found: Lit, sector: Sector, probe: str | None) -> Geometry:
+    rows, columns = np.nonzero(found.lit)
+    x, y = columns - sector.apex[0], rows - sector.apex[1]
+    radius, angle = np.hypot(x, y), np.abs(np.arctan2(x, y))
+    aperture = sector.angle if {"left", "right"} & sector.seen else min(float(np.percentile(angle, 99.9)), 1.4)
+    inside = radius[angle <= aperture + 0.01] if (angle <= aperture + 0.01).any() else radius
+    outer = sector.outer if "outer" in sector.seen else float(np.percentile(inside, 99.9))
+    inner = sector.inner if "inner" in sector.seen else float(np.percentile(inside, 0.1))
+    inner = float(np.clip(inner, 0, 0.9 * outer))
+    kind = probe or ("phased" if inner < PHASED_BELOW * outer else "convex")
+    return _geometry(kind, sector.apex, aperture, inner, outer, found.lit.shape)
+
+
+def _overlap(mask: np.ndarray, lit: np.ndarray) -> float:
+    """Intersection over union of two masks' convex hulls: a sector is convex but for the probe's face, and much within it may be dark."""
+    a, b = _hull(mask), _hull(lit)
+    return float((a & b).sum() / max((a | b).sum(), 1))
+
+
+def _hull(mask: np.ndarray) -> np.ndarray:
+    drawn = np.zeros(mask.shape, np.uint8)
+    if (points := cv2.findNonZero(mask.astype(np.uint8))) is not None:
+        cv2.fillConvexPoly(drawn, cv2.convexHull(points), 1)
+    return drawn > 0

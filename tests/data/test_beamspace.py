@@ -1,0 +1,219 @@
+"""Beam space: where the scan lines of a clip lie, estimated or told, and the way there and back."""
+
+import json
+import time
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+from clip_files import edit_index, state, write_index, write_video
+
+from lus_lightning.cli import main
+from lus_lightning.data import beamspace
+from lus_lightning.data.adapters import choose
+from lus_lightning.data.beamspace import beam_masks, clip_geometry, estimate_geometry, geometry_from_row, scan_convert, to_beam
+from lus_lightning.data.geometry import Geometry, scan_maps
+from lus_lightning.data.index import build_index
+from lus_lightning.data.readers import read_clip
+from lus_lightning.simulator.render import render_clip
+from lus_lightning.simulator.scanner import SCANNERS
+
+SEEDS = range(40, 52)
+TEXTS = ("Lung  MI 0.7", "L 12cm  Exam 4", "SIM  45 %")
+
+
+@pytest.fixture(scope="module")
+def rendered(draw):
+    """Simulated clips of each scanner with text burned in: geometry and frames."""
+
+    def clips(scanner):
+        for seed in SEEDS:
+            scene, settings = draw(seed, scanners=(scanner,))
+            written = replace(settings, text=TEXTS[seed % 3])
+            yield scene.geometry, render_clip(scene, written, np.arange(12) / 8).frames
+
+    return {scanner: list(clips(scanner)) for scanner in SCANNERS}
+
+
+def _inside(geometry):
+    return scan_maps(geometry)[0] > -1e3
+
+
+def _errors(true, found, seen):
+    """Apex (pixels), half angle (degrees) and outer radius (pixels; 0 where it is not seen); linear: edges in the picture (pixels)."""
+    (column, row), (found_column, found_row) = true.apex_px(), found.apex_px()
+    mm = true.mm_per_px
+    if true.probe == "linear":
+        low, high = -0.5, true.width - 0.5
+        sides = [np.clip(column + s * true.aperture / mm, low, high) - (found_column + s * found.aperture) for s in (-1, 1)]
+        bottom = min(row + true.depth_mm / mm, high) - (found_row + found.depth_mm)
+        return max(abs(max(row, low) - found_row), *map(abs, sides)), 0.0, abs(bottom) if "outer" in seen else 0.0
+    radius = found.radius_mm + found.depth_mm - (true.radius_mm + true.depth_mm) / mm
+    angle = np.degrees(found.aperture - true.aperture)
+    return np.hypot(column - found_column, row - found_row), abs(angle), abs(radius) if "outer" in seen else 0.0
+
+
+@pytest.mark.parametrize("scanner", SCANNERS)
+def test_apex_angle_and_radius_are_found_beside_burned_in_text(rendered, scanner):
+    good = refused = 0
+    for true, frames in rendered[scanner]:
+        found = estimate_geometry(frames, true.probe)
+        if found.geometry is None:
+            assert found.reason
+            refused += 1
+        else:
+            apex, angle, radius = _errors(true, found.geometry, found.seen)
+            good += apex <= 2 and angle <= 1 and radius <= 2
+    assert refused <= 2
+    assert good >= len(SEEDS) - refused - 1
+
+
+def test_estimates_are_quick_and_the_same_again(rendered):
+    frames = rendered["sim-cart"][0][1]
+    start = time.process_time()
+    first = estimate_geometry(frames)
+    assert time.process_time() - start < 1
+    assert estimate_geometry(frames) == first
+
+
+def test_a_picture_four_times_as_large_has_the_same_sector_four_times_as_large(rendered):
+    _, frames = rendered["sim-chip"][3]
+    small = estimate_geometry(frames).geometry
+    large = estimate_geometry(np.stack([cv2.resize(f, None, fx=4, fy=4, interpolation=cv2.INTER_NEAREST) for f in frames])).geometry
+    np.testing.assert_allclose((np.array(large.apex_px()) + 0.5) / 4 - 0.5, small.apex_px(), atol=1)
+    assert abs(np.degrees(large.aperture - small.aperture)) < 0.5
+
+
+@pytest.mark.parametrize("level", [12, 60])
+def test_a_grey_background_is_no_light(rendered, level):
+    for true, frames in rendered["sim-chip"][:3]:
+        grey = np.where(_inside(true), frames, level).astype(np.uint8)
+        apex, angle, radius = _errors(true, (found := estimate_geometry(grey)).geometry, found.seen)
+        assert apex < 3
+        assert angle < 1
+        assert radius < 3
+
+
+def test_what_shows_no_edges_is_refused_with_a_reason():
+    rng = np.random.default_rng(1)
+    noise = rng.integers(20, 200, (8, 160, 160)).astype(np.uint8)
+    clouds = noise * (cv2.GaussianBlur(rng.standard_normal((160, 160)), (0, 0), 12) > 0)
+    for frames, told in ((noise * 0, "nothing lights up"), (noise, "lit from border to border"), (clouds.astype(np.uint8), "")):
+        found = estimate_geometry(frames, "convex")
+        assert found.geometry is None
+        assert told in found.reason
+        assert found.reason
+        assert found.confidence < 0.5
+
+
+def test_a_picture_full_of_light_is_linear_only_if_the_probe_is_said_to_be():
+    noise = np.random.default_rng(1).integers(20, 200, (8, 100, 140)).astype(np.uint8)
+    assert estimate_geometry(noise).geometry is None
+    found = estimate_geometry(noise, "linear")
+    assert _inside(found.geometry).all()
+    assert found.seen == ()
+
+
+@pytest.mark.parametrize("scanner", SCANNERS)
+def test_there_and_back_differs_by_less_than_two_grey_levels(rendered, scanner):
+    for true, frames in rendered[scanner]:
+        again = scan_convert(to_beam(frames, true), true)
+        differs = np.abs(again.astype(int) - frames)[:, _inside(true)]
+        assert differs.mean() < 2
+
+
+def test_masks_go_there_by_nearest_neighbour_so_that_no_bit_is_mixed(draw):
+    scene, settings = draw(3, illness=0.7, scanners=("sim-cart",))
+    clip = render_clip(scene, settings, np.zeros(1))
+    beam = beam_masks(clip.mask, scene.geometry)
+    assert set(np.unique(beam)) <= set(np.unique(clip.mask))
+    assert ((beam > 0) == (clip.beam_mask > 0)).mean() > 0.97
+
+
+def test_a_row_of_a_simulated_index_tells_the_geometry_it_was_rendered_with(tiny_study):
+    table = build_index(tiny_study).table
+    for row in table.head(4).to_dict("records"):
+        geometry = geometry_from_row(row)
+        np.testing.assert_allclose(geometry.apex_px(), (row["geometry_apex_column"], row["geometry_apex_row"]), atol=1e-3)
+        assert geometry.scaled
+        lit = read_clip(tiny_study / row["path"]).frames.max(axis=0) > 40
+        assert (lit & ~cv2.dilate(_inside(geometry).astype(np.uint8), np.ones((5, 5))).astype(bool)).mean() < 0.02
+
+
+def test_a_row_without_geometry_tells_none_and_one_without_scale_is_in_pixels():
+    row = {"probe": "convex", "height": 100, "width": 120, "mm_per_px": np.nan}
+    assert geometry_from_row(row) is None
+    given = {"geometry_aperture": 0.5, "geometry_radius_mm": 50.0, "geometry_depth_mm": 90.0, "geometry_top_mm": 40.0}
+    assert geometry_from_row(row | given) == Geometry("convex", 0.5, 50, 90, 100, 120, 1.0, 40, 0.0, scaled=False)
+    assert geometry_from_row(row | given | {"mm_per_px": 0.5}).scaled
+
+
+def test_the_geometry_of_a_clip_is_estimated_once_and_a_damaged_memory_made_again(rendered, tmp_path, monkeypatch):
+    path = write_video(tmp_path / "clip.mp4", rendered["sim-cart"][2][1])
+    first = clip_geometry(path, {"probe": None}, tmp_path / "cache")
+    assert first.geometry is not None
+    with monkeypatch.context() as patched:
+        patched.setattr(beamspace, "read_clip", lambda path: pytest.fail("decoded again"))
+        assert clip_geometry(path, {"probe": None}, tmp_path / "cache") == first
+    (known,) = (tmp_path / "cache" / "geometries").iterdir()
+    for damaged in (known.read_text()[:40], json.dumps({"geometry": {"probe": "convex"}})):
+        known.write_text(damaged)
+        assert clip_geometry(path, {"probe": None}, tmp_path / "cache") == first
+
+
+PROBLEMS = {
+    "an aperture in degrees": ("geometry_aperture", 34.0, "column `geometry_aperture` is 34; it is half the opening angle in radians"),
+    "no depth": ("geometry_depth_mm", 0.0, "column `geometry_depth_mm` is 0; give a positive number"),
+    "a word": ("geometry_top_mm", "top", "column `geometry_top_mm` is 'top'; give a finite number"),
+}
+
+
+@pytest.mark.parametrize("problem", PROBLEMS)
+def test_a_wrong_geometry_in_the_table_is_one_sentence(study, capsys, problem):
+    column, value, sentence = PROBLEMS[problem]
+    table = pd.read_csv(study / "index.csv")
+    write_index(study, table.assign(**{column: pd.Series([0.5] * len(table), dtype=object)}))
+    edit_index(study, 2, column, value)
+    with pytest.raises(SystemExit):
+        main(["index", str(study)])
+    assert sentence in capsys.readouterr().err
+
+
+def test_the_command_writes_a_table_and_a_sheet_and_tells_what_is_refused(rendered, tmp_path, capsys):
+    root = tmp_path / "clips"
+    root.mkdir()
+    for n, (_, frames) in enumerate([*rendered["sim-cart"][:2], *rendered["sim-linear"][:1]]):
+        write_video(root / f"c{n}.mp4", frames)
+    write_video(root / "dots.mp4", np.random.default_rng(0).integers(0, 255, (6, 64, 64)).astype(np.uint8))
+    names = ["c0", "c1", "c2", "dots"]
+    write_index(root, pd.DataFrame({"clip": names, "path": [f"{n}.mp4" for n in names], "patient": names}))
+    before = state(root)
+    main(["beams", str(root), "--out", str(tmp_path / "out")])
+    table = pd.read_csv(tmp_path / "out" / "beams.csv")
+    told = capsys.readouterr().out
+    assert table["estimated"].tolist() == [True, True, True, False]
+    assert table["probe"].tolist()[:3] == ["convex", "convex", "linear"]
+    assert "3 of 4 clips estimated, 1 refused" in told
+    assert f"refused: dots: {table['reason'][3]}" in told
+    sheet = cv2.imread(str(tmp_path / "out" / "beams.png")).astype(int)
+    assert [(tile[..., 2] - tile[..., 1] > 200).sum() > 50 for tile in np.split(sheet, 10, axis=1)[:4]] == [True, True, True, False]
+    assert state(root) == before
+
+
+def test_the_command_never_writes_into_the_data(tiny_study, capsys):
+    with pytest.raises(SystemExit):
+        main(["beams", str(tiny_study), "--out", str(tiny_study / "out")])
+    assert "lies in the data folder, which is never written to" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("name", "share"), [("covid_blues", 0.95), ("pocus", 0.9)])
+def test_most_real_clips_are_estimated_and_the_others_say_why(request, name, share, tmp_path):
+    root = request.getfixturevalue(name)
+    rows = choose(root, None).read(root)[0].iloc[::12].to_dict("records")
+    found = [clip_geometry(root / row["path"], row, tmp_path) for row in rows]
+    estimated = [e for e in found if e.geometry]
+    assert len(estimated) >= share * len(found) - 1
+    assert np.median([e.overlap for e in estimated]) >= 0.95
+    assert all(e.reason for e in found if not e.geometry)
