@@ -58,7 +58,7 @@ def cached_mask(path: Path, size: int | None, cache_dir: Path, geometry: Geometr
 def fill_cache(
     clips: Sequence[tuple[Path, Geometry | None]], size: int | None, cache_dir: Path, workers: int
 ) -> list[tuple[Path, str]]:
-    """Decode every clip (with its geometry: into beam space) that is not yet cached, in `workers` processes, with progress; returns the failures with their reasons.
+    """Decode every clip (with its geometry: into beam space) that is not yet cached, in processes, with progress; returns the failures.
 
     What is done is kept when it is interrupted.
     """

@@ -43,7 +43,7 @@ class FrameDataset(Dataset[dict[str, torch.Tensor]]):
     """
 
     def __init__(self, frames: pd.DataFrame, paths: list[Path], size: int, split: str, cache_dir: Path,
-                 augmentation: Augmentation = Augmentation(), masks: list[Path] | None = None, seed: int = 0,
+                 augmentation: Augmentation = Augmentation(), masks: list[Path] | None = None, seed: int = 0,  # noqa: B008
                  geometries: Geometries | None = None) -> None:  # fmt: skip
         self.numbers = {name: frames[name].to_numpy(np.int64) for name in ("row", "frame", "fold")} | {"target": targets(frames)}
         self.paths, self.masks, self.size, self.cache_dir = paths, masks, size, cache_dir
@@ -91,7 +91,7 @@ class ClipDataset(Dataset[dict[str, torch.Tensor]]):
     """
 
     def __init__(self, clips: pd.DataFrame, paths: list[Path], size: int, split: str, cache_dir: Path,
-                 augmentation: Augmentation = Augmentation(), seed: int = 0,
+                 augmentation: Augmentation = Augmentation(), seed: int = 0,  # noqa: B008
                  geometries: Geometries | None = None) -> None:  # fmt: skip
         self.numbers = {name: clips[name].to_numpy(np.int64) for name in ("row", "fold")} | {"target": targets(clips)}
         self.picks = list(clips["picks"])

@@ -90,8 +90,9 @@ def view_keys(dataset: FrameDataset, view: int) -> list[str]:
     hashes = {row: _content(path := dataset.paths[row], file_stamp(path), dataset.cache_dir) for row in np.unique(numbers["row"])}
     # A draw of the augmentation depends on the clip's row, so a view's key does too.
     drawn = [(dataset.policy, dataset.seed, row) if view else () for row in numbers["row"]]
+    seen = {row: (dataset.size, dataset.geometries.get(row)) for row in hashes}
     told = zip(numbers["row"], numbers["frame"], drawn, strict=True)
-    return [digest(hashes[row], int(frame), dataset.size, view, policy)[:_KEY_BYTES] for row, frame, policy in told]
+    return [digest(hashes[row], int(frame), seen[row], view, policy)[:_KEY_BYTES] for row, frame, policy in told]
 
 
 def with_features(

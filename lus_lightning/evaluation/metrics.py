@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from lus_lightning.scoring.levels import probabilities
 
@@ -59,6 +60,21 @@ def known_probabilities(table: pd.DataFrame, n_classes: int) -> np.ndarray | Non
     """(N, C) of a predictions table, None where it has no probability at all, as of a rule."""
     probs = probabilities(table)[:, :n_classes]
     return None if np.isnan(probs).all() else probs
+
+
+def rank_statistic(column: str, other: str = "target") -> Statistic:
+    """Spearman's rank correlation of two columns, for `intervals.patient_bootstrap`; NaN where either does not vary."""
+
+    def statistic(table: pd.DataFrame, units: np.ndarray) -> Resampled:
+        values = table[[column, other]].to_numpy(dtype=np.float64)
+
+        def correlation(drawn: np.ndarray) -> float:
+            rows = np.repeat(values, drawn[units], axis=0)
+            return float(stats.spearmanr(rows).statistic) if len(rows) > 2 and np.ptp(rows, axis=0).all() else np.nan
+
+        return lambda weights: {column: np.array([correlation(drawn) for drawn in np.asarray(weights).astype(np.int64)])}
+
+    return statistic
 
 
 def exam_metrics(exams: pd.DataFrame) -> dict[str, float]:

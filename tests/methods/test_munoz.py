@@ -1,5 +1,6 @@
 """Segmentation to score: in beam space or in the picture, a frame at a time or a clip, and what a run leaves."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from lus_lightning.callbacks.predictions import clip_table
 from lus_lightning.cli import main
 from lus_lightning.data.beamspace import beam_picture, boxed_geometry, full_beam, geometry_from_row, to_beam
 from lus_lightning.data.datamodules import FrameMaskDataModule
+from lus_lightning.data.features import view_keys
 from lus_lightning.data.masks import read_mask
 from lus_lightning.data.readers import read_clip
 from lus_lightning.errors import UserError
@@ -111,6 +113,10 @@ def test_a_run_leaves_the_score_that_the_rule_gives_its_own_masks(trained):
     data = predictions.set_index(["row", "frame"])
     seen = 0
     for row, kept in strips.items():
+        of = measures.loc[row].loc[kept["frame"]]
+        for prefix in ("", "true_"):
+            assert kept[f"{prefix}visible"].sum(axis=1).tolist() == of[f"{prefix}visible_lines"].tolist()
+            assert kept[f"{prefix}affected"].sum(axis=1).tolist() == of[f"{prefix}affected_lines"].tolist()
         for frame, mask in zip(kept["frame"], kept["mask"], strict=True):
             assert mask.shape == (128, 256)
             share = measures.loc[(row, frame), "share"]
@@ -175,6 +181,21 @@ def test_unlabelled_masks_are_refused_in_training_and_left_out_in_testing(tiny_s
     assert "mask" not in sample
     out = model.net(sample["image"][None].float() / 255)
     assert out.shape == (1, len(MASK_CLASSES), 64, 32)
+
+
+def test_features_of_beam_space_are_never_taken_for_those_of_the_picture(tiny_study, tmp_path):
+    beams, pictures = (data_of(tiny_study, tmp_path, beam_space=inside)[0] for inside in (True, False))
+    keys = [view_keys(data.dataset(data.part("test"), "test"), 0) for data in (beams, pictures)]
+    assert len(keys[0]) == len(keys[1])
+    assert not set(keys[0]) & set(keys[1])
+
+
+def test_a_classifier_of_frames_trains_in_beam_space_too(tiny_study, tmp_path):
+    recipe = EXPERIMENTS / "munoz-classifier.yaml"
+    main(["fit", *words(recipe, None, tiny_study, tmp_path / "run", "--data.init_args.beam_space=true")])
+    main(["test", "--config", str(tmp_path / "run/config.yaml"), "--ckpt_path", str(tmp_path / "run/checkpoints/last.ckpt")])
+    assert len(pd.read_parquet(tmp_path / "run" / "predictions.parquet").query("split == 'test'"))
+    assert "data.init_args.beam_space" in {change["key"] for change in json.loads((tmp_path / "run/run.json").read_text())["changes"]}
 
 
 def test_a_number_that_the_rule_does_not_have_is_refused():
