@@ -32,7 +32,7 @@ class RunRecord(pl.Callback):
         versions = {p: version(p) for p in ("torch", "pytorch-lightning", "timm", "lus-lightning")} | {"python": platform.python_version()}
         card = data.sources.card() | {"split_unit": data.division.unit, "test_patients": int(data.part("test")["patient"].nunique()),
                                       "train_patients": int(data.part("train")["patient"].nunique()),
-                                      "unlabelled": data.unlabelled}  # fmt: skip
+                                      "unlabelled": data.unlabelled, "refused": data.refused}  # fmt: skip
         write_record(folder, **self.entries, data=card, networks=pl_module.networks, task=pl_module.labels, versions=versions,
                      device=trainer.strategy.root_device.type, finished=False)  # fmt: skip
         data.split.to_csv(folder / "split.csv", index=False)

@@ -98,6 +98,8 @@ class LungDataModule(pl.LightningDataModule):
         if labels not in (None, *LABELS):
             raise UserError(f"there are no labels {labels!r}: learn one of {', '.join(LABELS)}")
         self.given_labels, self.beam_space = labels, beam_space
+        self.refused: dict[str, str] = {}
+        """Why a clip has no geometry, by its name."""
         self.geometries: dict[int, Geometry] = {}
         """Where the scan lines of each clip lie, by row, of methods that ask for it."""
         self.size, self.batch_size, self.iterations, self.seed = size, batch_size, iterations, seed
@@ -136,10 +138,6 @@ class LungDataModule(pl.LightningDataModule):
             return
         self.sources: Sources = read_sources(self._root(), self.test_root, self.adapter, self.cache_dir)
         frames = frame_table(self.sources.clips, self.choice, self.raters_agree, self.labels)
-        if self.beam_space or self._method("mask_classes", ()):
-            self.geometries, self.refused = clip_geometries(self.sources.clips, self.cache_dir, max(1, self.num_workers))
-            frames = frames[frames["row"].isin(self.geometries)].reset_index(drop=True)
-            rank_zero_info(f"field of view: {len(self.geometries)} clips, {len(self.refused)} refused and left out")
         self.unlabelled = without_label(self.sources.clips, self.labels)
         if self.unlabelled:
             rank_zero_info(f"{sum(self.unlabelled.values())} of {len(self.sources.clips)} clips have no label{self._reasons()}")
@@ -147,6 +145,11 @@ class LungDataModule(pl.LightningDataModule):
         if self.split is not None:
             unit = ["clip", "frame"] if self.division.unit == "frame" else ["clip"]
             frames = frames.merge(self.split[[*unit, "split", "fold"]], on=unit, how="left").fillna({"fold": -1})
+        if self.beam_space or self._method("mask_classes", ()):
+            # After the division: whoever is refused, the same patients are tested as by a method that asks for no field of view.
+            self.geometries, self.refused = clip_geometries(self.sources.clips, self.cache_dir, max(1, self.num_workers))
+            frames = frames[frames["row"].isin(self.geometries)].reset_index(drop=True)
+            rank_zero_info(f"field of view: {len(self.geometries)} clips, {len(self.refused)} refused and left out")
         self.samples = self._samples(frames)
 
     def _root(self) -> str | Path:

@@ -1,6 +1,6 @@
 """Segmentation to score: outline the pleural line and the artefacts, measure the affected share of the pleura, derive the score.
 
-M. Muñoz et al., "A Deep Learning Segmentation Approach for Lung Ultrasound Scoring Classification", 2025.
+M. Muñoz et al., "A Deep Learning Segmentation Approach for Lung Ultrasound Scoring Classification".
 
 1. An Attention U-Net segments B-scan data of 128 scan lines x 256 depth samples, before scan conversion ("Segmentation Model").
 2. The scan lines with B-lines, divided by those where the pleura is visible, are mapped to a score 0-3 ("From Segmentation to Score").

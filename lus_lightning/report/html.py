@@ -7,10 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from rich.console import Console
-from rich.table import Table as RichTable
 
 from lus_lightning.errors import UserError
 from lus_lightning.evaluation.evaluate import evaluate
@@ -30,6 +27,7 @@ from lus_lightning.report.tables import (
     summary_table,
     sums_table,
 )
+from lus_lightning.report.terminal import number, print_summary, printed_number, signed
 
 RESEARCH_ONLY = "Research only; not for clinical use."
 
@@ -56,11 +54,12 @@ def make_report(run: Path, others: Mapping[str, Path] | None = None, replicates:
     other_metrics = {
         name: evaluate(r.predictions, r.split, r.truth, replicates=replicates, **rules)["members"] for name, r in beside.items()
     }
-    published = load(this.info["recipe"]) if paper else None
+    published = load(paper.printed or this.info["recipe"]) if paper else None
+    results = Results(this, beside, published, metrics["members"], other_metrics, replicates) if published else None
     headline = headline_of(this, metrics["members"], paper)
     sections = general_sections(metrics, headline)
-    if paper and published:
-        sections[1:1] = paper.sections(Results(this, beside, published, metrics["members"], other_metrics, replicates))
+    if paper and results:
+        sections[1:1] = paper.sections(results)
     folder = this.folder / "report"
     folder.mkdir(exist_ok=True)
     write_tables(folder, sections, metrics["members"], this.provenance)
@@ -69,6 +68,8 @@ def make_report(run: Path, others: Mapping[str, Path] | None = None, replicates:
     examples = paper.examples(published) if paper and published and paper.examples else None
     scored = metrics["scoring"]["task"] == "score"  # signs have no exam score
     exams = write_exams(this, metrics, headline, folder, environment(), content["warnings"], examples) if scored else 0
+    if paper and paper.page and results:
+        paper.page(results, folder, environment(), content["warnings"])
     (folder / "metrics.json").write_text(json.dumps(content, indent=1, allow_nan=False), encoding="utf-8")
     for figure in (f for section in sections for f in section.figures):
         save(figure, folder)
@@ -138,6 +139,9 @@ def warnings_of(run: Run, metrics: Mapping[str, Any], headline: str) -> list[str
         told = "; ".join(f"{change['what']}: {change['here']} instead of {change['paper']}" for change in changes)
         kind = "a quick run" if any(name.startswith("quick") for name in run.info.get("overlays", [])) else "a changed recipe"
         found.append(f"This is {kind}, not the paper's training. {told[0].upper() + told[1:]}.")
+    if refused := run.info["data"].get("refused"):
+        shown = ", ".join(f"{name} ({reason})" for name, reason in list(refused.items())[:3])
+        found.append(f"{len(refused)} clips are left out, as their field of view could not be told: {shown}{' ...' if len(refused) > 3 else ''}.")
     levels = metrics["members"][headline]
     for _, level, sign, record in records({headline: dict([next(iter(levels.items()))])}):
         given = np.flatnonzero(np.array(record["confusion"]).sum(axis=0))
@@ -210,24 +214,6 @@ def environment() -> Environment:
     return made
 
 
-def number(value: float | None, digits: int) -> str:
-    """A number as text, “–” for none."""
-    return "–" if value is None or pd.isna(value) else f"{value:,.{digits}f}".replace("-", "−")
-
-
-def signed(value: float | None, digits: int = 0) -> str:
-    """A difference as text, with its sign."""
-    text = number(value, digits)
-    return f"+{text}" if value is not None and value > 0 else text
-
-
-def printed_number(value: float | None, digits: int) -> str:
-    """A printed number with all its decimals, at least `digits`."""
-    if value is None or pd.isna(value) or round(value, digits) == value:
-        return number(value, digits)
-    return number(value, len(f"{value:.10g}".partition(".")[2]))
-
-
 def stamp(run: Run, table: Table) -> str:
     """What a table says of its numbers' origin."""
     measured = table.cells[table.cells["n"] > 0]
@@ -248,35 +234,6 @@ def parts_of(run: Run) -> list[dict[str, Any]]:
         {"part": part, "patients": rows["patient"].nunique(), "clips": len(rows), "images": images.get(names[str(part)])}
         for part, rows in run.split.groupby("split", sort=False)
     ]
-
-
-def print_summary(run: Path) -> None:
-    """Print the paper's main table, "printed" beside "here", or the levels where there is none, and where the page lies."""
-    folder = Path(run) / "report"
-    if not (folder / "metrics.json").is_file():
-        raise UserError(f"{folder} holds no metrics.json: run `report {run}` first")
-    content = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-    where = content["run"]
-    title = f"{where['data']} ({'simulated' if where['simulated'] else 'real'}), split by {where['split_unit']}, seed {where['seed']}"
-    shown = RichTable(title=title, caption=f"here: 95 % interval over patients. {RESEARCH_ONLY}", title_justify="left")
-    shown.add_column("")
-    printed = content.get("published")
-    rows = printed["tables"][printed["summary"]] if printed else pd.read_csv(folder / "members.csv").to_dict("records")
-    digits = printed["digits"] if printed else 2
-    unit = f"accuracy, {printed['unit']}" if printed and printed["unit"] else "accuracy"
-    for heading in (["printed"] if printed else []) + ["here", "95 %"]:
-        shown.add_column(f"{heading} ({unit})" if heading == "here" else heading, justify="right")
-    for cell in rows:
-        if printed and cell["column"] != "Accuracy":
-            continue
-        name = cell["row"] if printed else f"{cell['row']}, {cell['column']}"
-        interval = "" if pd.isna(cell["low"]) else f"{number(cell['low'], digits)} to {number(cell['high'], digits)}"
-        shown.add_row(name, *([printed_number(cell["printed"], digits)] if printed else []), number(cell["here"], digits), interval)
-    console = Console()
-    console.print(shown)
-    for warning in content["warnings"]:
-        console.print(f"- {warning}", highlight=False)
-    console.print(f"Report: {folder / 'index.html'}", highlight=False, soft_wrap=True)
 
 
 def report_command(run: str, initial: str | None = None) -> None:

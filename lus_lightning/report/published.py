@@ -71,9 +71,10 @@ class Published:
 
     @property
     def citation(self) -> str:
-        """First author, title, journal, year."""
+        """First author, title, and what is known of journal and year."""
         first = self.paper["authors"].split(",")[0]
-        return f"{first} et al., “{self.paper['title']}”, {self.paper['journal']}, {self.paper['year']}"
+        known = [str(self.paper[key]) for key in ("journal", "year") if self.paper[key]]
+        return ", ".join([f"{first} et al.", f"“{self.paper['title']}”", *known])
 
 
 def _table(entry: dict[str, Any]) -> PrintedTable:

@@ -86,6 +86,11 @@ class Table:
         """The columns in which the paper prints anything."""
         return set(self.cells.loc[self.cells["printed"].notna(), "column"])
 
+    @property
+    def bare_columns(self) -> set[str]:
+        """The columns in which nothing of this run can stand: what is printed stands there alone."""
+        return self.printed_columns - set(self.cells.loc[self.cells["here"].notna() | (self.cells["n"] > 0), "column"])
+
     def lines(self) -> Iterator[tuple[str, list[Any]]]:
         """Each row's name and its cells, one per column, None where there is none."""
         by_row = {row: {c.column: c for c in group.itertuples()} for row, group in self.cells.groupby("row", sort=False)}

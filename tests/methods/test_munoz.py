@@ -12,7 +12,7 @@ from command_lines import EXPERIMENTS, words
 
 from lus_lightning.callbacks.predictions import clip_table
 from lus_lightning.cli import main
-from lus_lightning.data.beamspace import beam_picture, boxed_geometry, full_beam, geometry_from_row, to_beam
+from lus_lightning.data.beamspace import beam_picture, boxed_geometry, clip_geometries, full_beam, geometry_from_row, to_beam
 from lus_lightning.data.datamodules import FrameMaskDataModule
 from lus_lightning.data.features import view_keys
 from lus_lightning.data.masks import read_mask
@@ -196,6 +196,21 @@ def test_a_classifier_of_frames_trains_in_beam_space_too(tiny_study, tmp_path):
     main(["test", "--config", str(tmp_path / "run/config.yaml"), "--ckpt_path", str(tmp_path / "run/checkpoints/last.ckpt")])
     assert len(pd.read_parquet(tmp_path / "run" / "predictions.parquet").query("split == 'test'"))
     assert "data.init_args.beam_space" in {change["key"] for change in json.loads((tmp_path / "run/run.json").read_text())["changes"]}
+
+
+def test_a_clip_whose_field_of_view_is_refused_is_left_out_and_moves_no_patient(tiny_study, tmp_path, monkeypatch):
+    whole, _ = data_of(tiny_study, tmp_path, beam_space=True)
+
+    def refuse(clips, cache_dir, workers):
+        known, reasons = clip_geometries(clips, cache_dir, workers)
+        return {row: g for row, g in known.items() if row % 5}, reasons | {clips["clip"][row]: "too dark" for row in known if row % 5 == 0}
+
+    monkeypatch.setattr("lus_lightning.data.datamodules.clip_geometries", refuse)
+    data, _ = data_of(tiny_study, tmp_path, beam_space=True)
+    assert set(data.refused.values()) == {"too dark"}
+    assert not (data.samples["row"] % 5 == 0).any()
+    assert len(data.samples) < len(whole.samples)
+    pd.testing.assert_frame_equal(data.split, whole.split)
 
 
 def test_a_number_that_the_rule_does_not_have_is_refused():

@@ -2,7 +2,13 @@
 
 from typing import Final
 
-from lus_lightning.report.papers import four_signs, raillard, xing
+from lus_lightning.report.papers import four_signs, munoz, raillard, xing
 from lus_lightning.report.papers.base import Paper
 
-PAPERS: Final[dict[str, Paper]] = {"four-signs": four_signs.PAPER, "raillard": raillard.PAPER, "xing": xing.PAPER}
+PAPERS: Final[dict[str, Paper]] = {
+    "four-signs": four_signs.PAPER,
+    "munoz": munoz.PAPER,
+    "munoz-classifier": munoz.COMPARATOR,
+    "raillard": raillard.PAPER,
+    "xing": xing.PAPER,
+}

@@ -1,10 +1,12 @@
 """What a paper's own part of the report is made of."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from jinja2 import Environment
 
 from lus_lightning.report.figures import Figure
 from lus_lightning.report.published import Published
@@ -47,6 +49,8 @@ class Paper:
         settings: what the recipe's keys (their last part) mean, in plain words.
         rule, zone_rule: how frames become clips, zones and exams; see `scoring.levels.aggregate`.
         examples: exams that the paper prints image by image, as a predictions table; they are shown below the run's own.
+        printed: name of the file of printed results, where it is not the recipe's.
+        page: writes a page of its own into the report's folder, with the warnings at its top.
     """
 
     title: str
@@ -57,3 +61,5 @@ class Paper:
     rule: str = "mean"
     zone_rule: str = "worst"
     examples: Callable[[Published], pd.DataFrame] | None = None
+    printed: str = ""
+    page: Callable[[Results, Path, Environment, Sequence[str]], None] | None = None
