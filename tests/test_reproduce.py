@@ -71,3 +71,16 @@ def test_an_unknown_recipe_names_the_known_ones(capsys, monkeypatch):
         main(["reproduce", "nobody"])
     assert ended.value.code == 2
     assert "xing" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("recipe", "beside"), [("munoz", "classifier"), ("xing", "initial"), ("four-signs", None)])
+def test_a_recipe_is_compared_with_its_variants_and_with_the_recipes_that_carry_its_name(recipe, beside, steps, tmp_path, monkeypatch):
+    (tmp_path / "experiments").symlink_to(EXPERIMENTS)
+    monkeypatch.chdir(tmp_path)
+    reported = {}
+    monkeypatch.setattr("lus_lightning.report.html.make_report", lambda folder, others: reported.update({folder: others}))
+    monkeypatch.setattr("lus_lightning.report.html.print_summary", lambda folder: None)
+    reproduce.reproduce_command(recipe, size="quick")
+    folder = Path("runs") / f"{recipe}-quick"
+    assert reported == {folder: {beside: folder / "beside" / beside} if beside else {}}
+    assert len(steps.calls) == (4 if beside else 2)

@@ -35,6 +35,8 @@ class MaskRecord(pl.Callback):
 
     def on_test_epoch_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Choose the frames that are kept."""
+        if not pl_module.mask_classes:
+            return
         self._counts.clear()
         self._measures.clear()
         self._strips.clear()
@@ -87,3 +89,5 @@ class MaskRecord(pl.Callback):
             if table is not None:
                 table = table if name == "segmentation" else table.join(names, on="row")
                 table.sort_values(["row", "frame"]).to_parquet(folder / f"{name}.parquet", index=False)
+            elif trainer.is_global_zero:
+                (folder / f"{name}.parquet").unlink(missing_ok=True)  # of an earlier test, on clips with masks
