@@ -1,5 +1,6 @@
 """Batches as a pure function of (seed, iteration): the ground of exact resume, of fold balance, and of disjoint ranks."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -77,6 +78,63 @@ class GroupBatches(Sampler[list[Draw]]):
         first = (t * self.world_size + self.rank) * self.per_group
         draw = self.stage << 32 | t
         return [(stream[first + j], draw) for stream in self.streams for j in range(self.per_group)]
+
+
+class LengthBatches(Sampler[list[Draw]]):
+    """Batches of clips of nearly the same length, so that little is padded; shuffled among the batches of a pool.
+
+    A round draws each position once (with `classes`, as many, of each class equally often), divides them into pools, orders each pool by
+    length, cuts it into batches, and shuffles the batches of all pools. Where a pool is no whole number of batches, neighbouring batches
+    share a few clips; no batch holds a clip twice unless there are fewer clips than places. A batch depends on (seed, stage, t) alone, as
+    in `GroupBatches`, and the ranks of an iteration divide one larger batch, so that none waits long for another's clips.
+
+    Args:
+        positions: what is drawn.
+        lengths: of every position of the data set, in frames.
+        batch_size: of each rank.
+        iterations, seed, stage, classes, rank, world_size: as in `GroupBatches`.
+        pool: batches that a pool makes: the fewer, the more the clips of a batch change from round to round, and the more is padded.
+    """
+
+    def __init__(self, positions: np.ndarray, lengths: np.ndarray, batch_size: int, iterations: int, seed: int, stage: int = 0,
+                 classes: np.ndarray | None = None, rank: int = 0, world_size: int = 1, pool: int = 16) -> None:  # fmt: skip
+        if not len(positions):
+            raise ValueError("no clips to make batches of")
+        self.stream = Stream(positions, (seed, stage), None if classes is None else classes[positions])
+        self.lengths, self.iterations, self.stage, self.pool = lengths, iterations, stage, pool
+        self.rank, self.world_size, self.together = rank, world_size, batch_size * world_size
+        self.start = 0
+        self._planned: tuple[int, list[np.ndarray]] = (-1, [])
+
+    def __len__(self) -> int:
+        return self.iterations
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        return (self.batch(t) for t in range(self.start, self.iterations))
+
+    def batch(self, t: int) -> list[Draw]:
+        """The draws of iteration t, by length."""
+        a_round = math.ceil(len(self.stream.positions) / self.together)
+        mine = self._round(t // a_round)[t % a_round][self.rank :: self.world_size]
+        return [(int(position), self.stage << 32 | t) for position in mine]
+
+    def _round(self, number: int) -> list[np.ndarray]:
+        """The batches of a round, those of all ranks together."""
+        if self._planned[0] != number:
+            n = len(self.stream.positions)
+            drawn = np.resize([self.stream[number * n + i] for i in range(n)], max(n, self.together))
+            size = self.pool * self.together
+            # What is left over and makes no batch joins the last pool.
+            edges = [i for i in range(size, len(drawn), size) if len(drawn) - i >= self.together]
+            batches = [batch for pool in np.split(drawn, edges) for batch in self._cut(pool)]
+            order = _permutation(len(batches), (*self.stream.seed, number, 3))
+            self._planned = (number, [batches[i] for i in order])
+        return self._planned[1]
+
+    def _cut(self, pool: np.ndarray) -> list[np.ndarray]:
+        pool = pool[np.argsort(self.lengths[pool], kind="stable")]
+        starts = np.linspace(0, len(pool) - self.together, math.ceil(len(pool) / self.together)).round().astype(int)
+        return [pool[i : i + self.together] for i in starts]
 
 
 class ResumableLoader(DataLoader):

@@ -89,7 +89,7 @@ class _Watch:
     def hook(self, name: str, part: nn.Module) -> list[Any]:
         """Hooks on the module `name`."""
 
-        def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...] | None:
+        def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any] | None:
             if self.forward is None and not finite([args, kwargs]):
                 self.forward = Finding("activation", self._caller(name), f"input of {name}")
             if any(True for _ in module.children()):
