@@ -1,8 +1,6 @@
 """`python -m lus_lightning beams`: where the scan lines of every clip of a data root lie, estimated from what lights up."""
 
 from collections import Counter
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,7 +9,7 @@ import numpy as np
 import pandas as pd
 from rich.console import Console
 
-from lus_lightning.data.beamspace import BEAM_VERSION, clip_geometry
+from lus_lightning.data.beamspace import BEAM_VERSION, clip_estimates
 from lus_lightning.data.estimate import Estimate
 from lus_lightning.data.geometry import Geometry, scan_maps
 from lus_lightning.data.identity import write_whole
@@ -24,14 +22,6 @@ from lus_lightning.errors import UserError
 
 TILE: Final = 176
 COLUMNS: Final = 10
-
-
-@dataclass(frozen=True)
-class Found:
-    """A clip's estimate and its brightest values over time, (h, w) uint8, at most TILE a side."""
-
-    estimate: Estimate
-    picture: np.ndarray
 
 
 def beams_command(root: str, out: str | None = None, adapter: str | None = None) -> None:
@@ -54,28 +44,35 @@ def beams_command(root: str, out: str | None = None, adapter: str | None = None)
     if out and "://" not in root and target.resolve().is_relative_to(Path(root).resolve()):
         raise UserError(f"{target} lies in the data folder, which is never written to; give --out another place")
     rows, folder = index.table.to_dict("records"), local_root(root, cache)
-    found = in_processes(partial(_look, folder=folder, cache_dir=cache), rows, cpu_count(), "estimating geometry")
-    usable = [(row, each) for row, each in zip(rows, found, strict=True) if isinstance(each, Found)]
-    table = pd.DataFrame([{"clip": row["clip"], **_described(each.estimate, row["probe"])} for row, each in usable])
+    clips = index.table.assign(path=[str(folder / path) for path in index.table["path"]])
+    estimates = clip_estimates(clips[["clip", "path", "probe", "scanner", "height", "width"]], cache, cpu_count())
+    pictures = in_processes(_brightest, [folder / row["path"] for row in rows], cpu_count(), "pictures")
+    found = zip(rows, estimates, pictures, strict=True)
+    usable = [(row, e, picture) for row, e, picture in found if not isinstance(e, UserError) and not isinstance(picture, UserError)]
+    table = pd.DataFrame([{"clip": row["clip"], **_described(estimate, row["probe"])} for row, estimate, _ in usable])
     write_whole(target / "beams.csv", [table.to_csv(index=False).encode()])
-    sheet = _sheet([_tile(each.picture, each.estimate, row["clip"]) for row, each in usable])
+    sheet = _sheet([_tile(picture, estimate, row["clip"]) for row, estimate, picture in usable])
     write_whole(target / "beams.png", [cv2.imencode(".png", sheet)[1].tobytes()])
     _tell(table, target)
 
 
-def _look(row: dict[str, Any], folder: Path, cache_dir: Path) -> Found:
-    path = folder / row["path"]
-    estimate = clip_geometry(path, {"probe": row["probe"]}, cache_dir)
+def _brightest(path: Path) -> np.ndarray:
+    """A clip's brightest values over time, (h, w) uint8, at most TILE a side."""
     frames = read_clip(path).frames
     brightest = frames[:: max(1, len(frames) // MAX_FRAMES)].max(axis=0)
     scale = TILE / max(brightest.shape)
     size = (max(1, round(brightest.shape[1] * scale)), max(1, round(brightest.shape[0] * scale)))
-    return Found(estimate, cv2.resize(brightest, size, interpolation=cv2.INTER_AREA))
+    return cv2.resize(brightest, size, interpolation=cv2.INTER_AREA)
 
 
 def _described(estimate: Estimate, probe: str | None) -> dict[str, Any]:
     """A row of beams.csv."""
-    told = {"confidence": round(estimate.confidence, 3), "overlap": round(estimate.overlap, 3), "seen": " ".join(estimate.seen)}
+    told = {
+        "confidence": round(estimate.confidence, 3),
+        "overlap": round(estimate.overlap, 3),
+        "seen": " ".join(estimate.seen),
+        "shared": estimate.shared,
+    }
     if (geometry := estimate.geometry) is None:
         return {"estimated": False, "probe": probe, **told, "reason": estimate.reason}
     column, row = geometry.apex_px()

@@ -19,11 +19,12 @@ from lus_lightning.data.geometry import LINES, SAMPLES, Geometry, scan_convert, 
 from lus_lightning.data.identity import content_hash, digest, write_whole
 from lus_lightning.data.parallel import in_processes
 from lus_lightning.data.readers import READER_VERSION, read_clip
+from lus_lightning.data.shared import SURE, Shared, agreed
 from lus_lightning.errors import UserError
 
 __all__ = ["Estimate", "beam_masks", "clip_geometry", "estimate_geometry", "geometry_from_row", "scan_convert", "to_beam"]
 
-BEAM_VERSION: Final = 2
+BEAM_VERSION: Final = 3
 """Part of the cache keys: raise it whenever the same clip would be estimated or converted differently."""
 CORRECTIONS: Final = 2
 _GIVEN: Final = ("aperture", "radius_mm", "depth_mm", "top_mm")
@@ -82,8 +83,10 @@ def geometry_from_row(row: Mapping[str, Any]) -> Geometry | None:
     )
 
 
-def clip_geometry(path: Path, row: Mapping[str, Any], cache_dir: Path) -> Estimate:
+def clip_geometry(path: Path, row: Mapping[str, Any], cache_dir: Path, shared: Shared | None = None) -> Estimate:
     """The geometry of a clip: from its row where that names it, otherwise estimated once and remembered by the clip's content.
+
+    With what the probe's other clips have `shared`, it is remembered apart.
 
     Raises:
         UserError: the clip cannot be read, or the cache cannot be written.
@@ -91,28 +94,69 @@ def clip_geometry(path: Path, row: Mapping[str, Any], cache_dir: Path) -> Estima
     if geometry := geometry_from_row(row):
         return Estimate(geometry, 1.0)
     probe = row.get("probe") if isinstance(row.get("probe"), str) else None
-    known = cache_dir / "geometries" / f"{digest(content_hash(path, cache_dir), probe, READER_VERSION, BEAM_VERSION)}.json"
+    known = cache_dir / "geometries" / f"{digest(content_hash(path, cache_dir), probe, shared, READER_VERSION, BEAM_VERSION)}.json"
     try:
         told = json.loads(known.read_text())
         geometry = Geometry(**told.pop("geometry")) if told["geometry"] else told.pop("geometry")
         return Estimate(geometry, **told | {"seen": tuple(told["seen"])})
     except (OSError, ValueError, TypeError, KeyError):  # not there yet, or damaged: looked at again
-        estimate = estimate_geometry(read_clip(path).frames, probe)
+        estimate = estimate_geometry(read_clip(path).frames, probe, shared)
     write_whole(known, [json.dumps(asdict(estimate)).encode()])
     return estimate
 
 
+def clip_estimates(clips: pd.DataFrame, cache_dir: Path, workers: int) -> list[Estimate | UserError]:
+    """The field of view of each row of a sample index with absolute paths, or the error that prevented it.
+
+    Clips that are refused, not sure, or open otherwise than most are looked at again with what the sure clips of the same probe, scanner
+    and picture size share. One that still opens otherwise is refused.
+    """
+    rows: list[Mapping[str, Any]] = [dict(zip(clips.columns, values, strict=True)) for values in clips.itertuples(index=False, name=None)]
+    look = partial(_row_geometry, cache_dir=cache_dir)
+    found = in_processes(look, [(row, None) for row in rows], workers, "fields of view")
+    groups: dict[str, list[int]] = {}
+    for k, row in enumerate(rows):
+        if geometry_from_row(row) is None:
+            groups.setdefault(repr([row.get(name) for name in ("probe", "scanner", "height", "width")]), []).append(k)
+    again = [each for group in groups.values() for each in _doubtful(group, found)]
+    better = in_processes(look, [(rows[k], shared) for k, shared in again], workers, "fields of view, again") if again else []
+    for (k, shared), second in zip(again, better, strict=True):
+        found[k] = _settled(found[k], second, shared)
+    return found
+
+
+def _settled(first: Estimate | UserError, second: Estimate | UserError, shared: Shared) -> Estimate | UserError:
+    """The second estimate; where it is refused the first one, unless that opens otherwise than the probe's other clips."""
+    if isinstance(first, UserError) or isinstance(second, UserError) or second.geometry or first.geometry is None:
+        return second
+    if shared.agrees(first.geometry):
+        return first
+    opening, usual = (f"{np.degrees(angle):.0f} degrees" for angle in (first.geometry.aperture, shared.angle))
+    return replace(
+        second, reason=f"half its opening seems to be {opening}, not {usual} as in the probe's other clips, and no such sector fits"
+    )
+
+
+def _doubtful(group: list[int], found: list[Estimate | UserError]) -> list[tuple[int, Shared]]:
+    """Which clips of one probe are to be looked at again, and with what."""
+    looked = [(k, each) for k in group if isinstance(each := found[k], Estimate)]
+    sure = [e.geometry for _, e in looked if e.geometry and e.confidence > SURE and e.geometry.probe != "linear"]
+    if (shared := agreed(sure)) is None:
+        return []
+    return [(k, shared) for k, e in looked if not (e.geometry and e.confidence > SURE and shared.agrees(e.geometry))]
+
+
+def _row_geometry(asked: tuple[Mapping[str, Any], Shared | None], cache_dir: Path) -> Estimate:
+    row, shared = asked
+    return clip_geometry(Path(row["path"]), row, cache_dir, shared)
+
+
 def clip_geometries(clips: pd.DataFrame, cache_dir: Path, workers: int) -> tuple[dict[int, Geometry], dict[str, str]]:
     """Of a sample index with absolute paths: the geometry of each row that has one, and why each other clip (by name) has none."""
-    rows = clips.to_dict("records")
-    found = in_processes(partial(_row_geometry, cache_dir=cache_dir), rows, workers, "fields of view")
-    known = {row: f.geometry for row, f in enumerate(found) if not isinstance(f, UserError) and f.geometry}
-    reasons = {r["clip"]: str(f) if isinstance(f, UserError) else f.reason for r, f in zip(rows, found, strict=True)}
-    return known, {name: reason for row, (name, reason) in enumerate(reasons.items()) if row not in known}
-
-
-def _row_geometry(row: Mapping[str, Any], cache_dir: Path) -> Estimate:
-    return clip_geometry(Path(row["path"]), row, cache_dir)
+    found = clip_estimates(clips, cache_dir, workers)
+    known = {row: f.geometry for row, f in enumerate(found) if isinstance(f, Estimate) and f.geometry}
+    reasons = [str(f) if isinstance(f, UserError) else f.reason for f in found]
+    return known, {name: reasons[row] for row, name in enumerate(clips["clip"]) if row not in known}
 
 
 def beam_picture(beam: np.ndarray, size: int, bits: bool = False) -> np.ndarray:

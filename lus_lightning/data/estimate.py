@@ -1,6 +1,8 @@
 """The field of view of a clip, estimated from what lights up: a sector or a rectangle, how sure that is, or why it is refused."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 
 import cv2
@@ -9,10 +11,10 @@ import numpy as np
 from lus_lightning.data.geometry import Geometry, scan_maps
 from lus_lightning.data.lit import MAX_FRAMES, Lit, Outline, lit_region, outline
 from lus_lightning.data.sector import Sector, fit_sector
+from lus_lightning.data.shared import SURE, Shared, astray, best_sector
 
 THRESHOLDS: Final = (8, 3, 0)
 """Grey levels above the background, tried in turn until one is sure: real clips end in the codec's ripples, simulated pictures sharply."""
-SURE: Final = 0.9
 SURE_ENOUGH: Final = 0.4
 PHASED_BELOW: Final = 0.12
 """A probe whose face is so small beside the depth is called phased, where nobody says what it is."""
@@ -26,7 +28,9 @@ class Estimate:
 
     `geometry` is none where it is refused, for `reason`. `confidence` 0-1. `seen` names the sides of the field of view that are seen
     (left, right, outer, inner); the other ones are put where the last light is. `overlap` is the intersection over union of the convex
-    hulls of the field of view in the picture and of what lights up.
+    hulls of the field of view in the picture and of what lights up, at the one of the `THRESHOLDS` where they agree best: what lies in
+    shadow, or where the probe does not touch, never lights up. `shared` says what other clips of the probe told: nothing, its "angle",
+    or the whole "sector".
     """
 
     geometry: Geometry | None
@@ -34,23 +38,52 @@ class Estimate:
     reason: str = ""
     seen: tuple[str, ...] = ()
     overlap: float = 0.0
+    shared: str = ""
 
 
-def estimate_geometry(frames: np.ndarray, probe: str | None = None) -> Estimate:
+def estimate_geometry(frames: np.ndarray, probe: str | None = None, shared: Shared | None = None) -> Estimate:
     """Where the scan lines of a clip lie, from what lights up in (T, H, W) uint8, in pixels; `probe` (convex, phased, linear) if known.
 
     A sector is taken to be symmetric to a vertical axis. A picture that is lit from border to border shows no edge: it is a linear field
-    of view if the probe is said to be, otherwise it is refused.
+    of view if the probe is said to be, otherwise it is refused. With what the probe's other clips have `shared` one of their sectors is
+    taken if the edges that are seen lie on it, otherwise one of their angle.
     """
     few, factor = _reduced(frames)
+    best = _most_sure(few, partial(_recalled, probe=probe, shared=shared.reduced(factor))) if shared else None
+    if best is None or best.geometry is None:
+        best = _most_sure(few, partial(_estimate, probe=probe, angle=shared.angle if shared else None))
+    if best.geometry is None:
+        return best
+    overlap = max(_overlap(_in_window(best.geometry, outline(found)), found.lit) for found in (lit_region(few, t) for t in THRESHOLDS))
+    return replace(best, geometry=_enlarged(best.geometry, factor, frames.shape[1:]), overlap=overlap)
+
+
+def _most_sure(frames: np.ndarray, estimate: Callable[[Lit], Estimate]) -> Estimate:
+    """The best estimate over the thresholds, the first that is sure."""
     best = Estimate(None, 0.0, "nothing lights up")
     for threshold in THRESHOLDS:
-        found = lit_region(few, threshold)
+        found = lit_region(frames, threshold)
         if found.lit.mean() > 0.02:
-            best = max(_estimate(found, probe), best, key=lambda e: e.confidence)
+            best = max(estimate(found), best, key=lambda e: e.confidence)
         if best.confidence > SURE:
             break
-    return best if best.geometry is None else _enlarged(best, factor, frames.shape[1:])
+    return best
+
+
+def _recalled(found: Lit, probe: str | None, shared: Shared) -> Estimate:
+    """The best of the sectors that other clips show, refused if too little of the outline lies on it."""
+    edges = outline(found)
+    support, sector, seen = best_sector(edges, shared.sectors, max(found.lit.shape))
+    if support <= 0 or not {"left", "right"} & set(seen):
+        return Estimate(None, 0.0, _NO_EDGE)
+    column, row, angle, outer, inner = sector
+    geometry = _geometry(_kind(probe, inner, outer), (column, row), angle, inner, outer, found.lit.shape)
+    mask = _in_window(geometry, edges)
+    sure = min(1.0, support / 0.4) * float(np.clip(1 - astray(found, mask) / 0.06, 0, 1))
+    overlap = _overlap(mask, found.lit)
+    if sure < SURE_ENOUGH:
+        return Estimate(None, sure, _NO_EDGE, seen, overlap)
+    return Estimate(geometry, sure, "", seen, overlap, "sector")
 
 
 def _reduced(frames: np.ndarray) -> tuple[np.ndarray, float]:
@@ -62,23 +95,20 @@ def _reduced(frames: np.ndarray) -> tuple[np.ndarray, float]:
     return few, factor
 
 
-def _estimate(found: Lit, probe: str | None) -> Estimate:
+def _estimate(found: Lit, probe: str | None, angle: float | None) -> Estimate:
     edges = outline(found)
     tried = [] if probe not in (None, "linear") else [_rectangle(found, edges, probe)]
     if probe != "linear":
-        sector = fit_sector(edges, found.lit.shape)
-        tried.insert(0, _judged(found, edges, sector, probe) if sector else Estimate(None, 1e-6, _NO_EDGE))
+        sector = fit_sector(edges, found.lit.shape, angle)
+        tried.insert(0, _judged(found, edges, sector, probe, angle) if sector else Estimate(None, 1e-6, _NO_EDGE))
     return max(tried, key=lambda e: e.confidence)
 
 
-def _enlarged(estimate: Estimate, factor: float, shape: tuple[int, ...]) -> Estimate:
-    small = estimate.geometry
-    assert small is not None
+def _enlarged(small: Geometry, factor: float, shape: tuple[int, ...]) -> Geometry:
     column, row = ((value + 0.5) * factor - 0.5 for value in small.apex_px())
     aperture = small.aperture * (factor if small.probe == "linear" else 1)
     radii = small.radius_mm * factor, (small.radius_mm + small.depth_mm) * factor
-    geometry = _geometry(small.probe, (column, row), aperture, *radii, (shape[0], shape[1]))
-    return Estimate(geometry, estimate.confidence, "", estimate.seen, estimate.overlap)
+    return _geometry(small.probe, (column, row), aperture, *radii, (shape[0], shape[1]))
 
 
 def _geometry(probe: str, apex: tuple[float, float], aperture: float, inner: float, outer: float, shape: tuple[int, int]) -> Geometry:
@@ -109,28 +139,25 @@ def _rectangle(found: Lit, edges: Outline, probe: str | None) -> Estimate:
     return Estimate(geometry, sure, "", seen, overlap)
 
 
-def _judged(found: Lit, edges: Outline, sector: Sector, probe: str | None) -> Estimate:
+def _judged(found: Lit, edges: Outline, sector: Sector, probe: str | None, angle: float | None) -> Estimate:
     """How sure a fitted sector is; sides that it does not rest on go where the last light is."""
     geometry = _completed(found, sector, probe)
-    mask = scan_maps.__wrapped__(geometry)[0] > -1e3  # no need to remember the maps of every candidate
-    left, top, right, bottom = edges.window
-    mask[:top] = mask[bottom + 1 :] = False
-    mask[:, :left] = mask[:, right + 1 :] = False
-    overlap = _overlap(mask, found.lit)
-    near = cv2.dilate(mask.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
-    astray = float((found.lit & ~near).mean() / found.lit.mean())
+    mask = _in_window(geometry, edges)
+    overlap, off = _overlap(mask, found.lit), astray(found, mask)
     marks = {
+        "no side is seen that opens as the probe's other clips do": 1.0 if angle is None or {"left", "right"} & sector.seen else 0.0,
+        "the sides of what lights up are bowed, as no sector's are": 0.0 if sector.bowed else 1.0,
         f"only {sector.explained:.0%} of the outline of what lights up lies on the edges of the best sector":
             float(np.clip((sector.explained - 0.1) / 0.1, 0, 1)),
         "too little of the edges is seen to tell the apex" + (f" (within {sector.apex_sd:.0f} pixels)" if sector.apex_sd < 1e3 else ""):
             1 / (1 + (sector.apex_sd / (0.03 * max(mask.shape))) ** 2),
         f"the best sector and what lights up overlap by {overlap:.0%} only": float(np.clip((overlap - 0.45) / 0.4, 0, 1)),
-        f"{astray:.0%} of what lights up lies outside the best sector": float(np.clip(1 - astray / 0.06, 0, 1)),
+        f"{off:.0%} of what lights up lies outside the best sector": float(np.clip(1 - off / 0.06, 0, 1)),
     }  # fmt: skip
     sure, seen = float(np.prod(list(marks.values()))), tuple(sorted(sector.seen))
     if sure < SURE_ENOUGH:
         return Estimate(None, sure, min(marks, key=marks.__getitem__), seen, overlap)
-    return Estimate(geometry, sure, "", seen, overlap)
+    return Estimate(geometry, sure, "", seen, overlap, "" if angle is None else "angle")
 
 
 def _completed(found: Lit, sector: Sector, probe: str | None) -> Geometry:
@@ -142,8 +169,20 @@ def _completed(found: Lit, sector: Sector, probe: str | None) -> Geometry:
     outer = sector.outer if "outer" in sector.seen else float(np.percentile(inside, 99.9))
     inner = sector.inner if "inner" in sector.seen else float(np.percentile(inside, 0.1))
     inner = float(np.clip(inner, 0, 0.9 * outer))
-    kind = probe or ("phased" if inner < PHASED_BELOW * outer else "convex")
-    return _geometry(kind, sector.apex, aperture, inner, outer, found.lit.shape)
+    return _geometry(_kind(probe, inner, outer), sector.apex, aperture, inner, outer, found.lit.shape)
+
+
+def _kind(probe: str | None, inner: float, outer: float) -> str:
+    return probe or ("phased" if inner < PHASED_BELOW * outer else "convex")
+
+
+def _in_window(geometry: Geometry, edges: Outline) -> np.ndarray:
+    """The field of view (H, W) as far as borders and straight cuts leave it to be seen."""
+    mask = scan_maps.__wrapped__(geometry)[0] > -1e3  # no need to remember the maps of every candidate
+    left, top, right, bottom = edges.window
+    mask[:top] = mask[bottom + 1 :] = False
+    mask[:, :left] = mask[:, right + 1 :] = False
+    return mask
 
 
 def _overlap(mask: np.ndarray, lit: np.ndarray) -> float:

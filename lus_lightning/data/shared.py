@@ -50,7 +50,7 @@ def agreed(geometries: Iterable[Geometry]) -> Shared | None:
     each = list(geometries)
     if len(each) < CLIPS:
         return None
-    left = np.array([(*g.apex_px(), g.aperture, g.radius_mm + g.depth_mm, g.radius_mm) for g in each])
+    left = np.array(sorted((*g.apex_px(), g.aperture, g.radius_mm + g.depth_mm, g.radius_mm) for g in each))  # whatever the clips' order
     angle = float(np.median(left[:, 2]))
     if (np.abs(left[:, 2] - angle) <= TOLERANCE).mean() < AGREEING:
         return None

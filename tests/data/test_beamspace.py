@@ -13,10 +13,20 @@ from clip_files import edit_index, state, write_index, write_video
 from lus_lightning.cli import main
 from lus_lightning.data import beamspace
 from lus_lightning.data.adapters import choose
-from lus_lightning.data.beamspace import beam_masks, clip_geometry, estimate_geometry, geometry_from_row, scan_convert, to_beam
+from lus_lightning.data.beamspace import (
+    beam_masks,
+    clip_estimates,
+    clip_geometries,
+    clip_geometry,
+    estimate_geometry,
+    geometry_from_row,
+    scan_convert,
+    to_beam,
+)
 from lus_lightning.data.geometry import Geometry, scan_maps
 from lus_lightning.data.index import build_index
 from lus_lightning.data.readers import read_clip
+from lus_lightning.data.shared import CLIPS, agreed
 from lus_lightning.simulator.render import render_clip
 from lus_lightning.simulator.scanner import SCANNERS
 
@@ -106,6 +116,73 @@ def test_what_shows_no_edges_is_refused_with_a_reason():
         assert told in found.reason
         assert found.reason
         assert found.confidence < 0.5
+
+
+@pytest.mark.parametrize("axes", [(0.4, 0.4), (0.2, 0.4), (0.5, 0.5), (0.6, 0.6), (0.55, 0.45)])
+@pytest.mark.parametrize("probe", [None, "convex"])
+def test_a_disc_or_an_ellipse_of_light_is_refused(axes, probe):
+    light = np.zeros((224, 224), np.uint8)
+    cv2.ellipse(light, (112, 112), (int(axes[0] * 224), int(axes[1] * 224)), 0, 0, 360, 1, -1)
+    found = estimate_geometry(np.random.default_rng(0).integers(30, 200, (8, 224, 224)).astype(np.uint8) * light, probe)
+    assert found.geometry is None
+    assert found.reason
+
+
+@pytest.fixture(scope="module")
+def one_probe(draw, tmp_path_factory):
+    """Ten clips of one sector, then one lit along its left ray only, one dark, one lit from border to border, one of half the angle."""
+    root = tmp_path_factory.mktemp("one_probe")
+    geometry = Geometry("convex", 0.6, 90.0, 170.0, 224, 224, 1.0, 85.0, 2.0, scaled=False)
+    sample, line = scan_maps(geometry)
+    noise = np.random.default_rng(4).integers(60, 200, (CLIPS + 4, 6, 224, 224)).astype(np.uint8)
+    dark = {"ray": (line > 25) | (sample > 140), "nothing": sample > -1e4, "zoomed": np.zeros((224, 224), bool)}
+    rows = []
+    for n, name in enumerate([*map(str, range(CLIPS)), *dark, "narrow"]):
+        frames = noise[n] * (sample > -1e3)
+        if name == "zoomed":
+            frames = noise[n]
+        elif name == "narrow":
+            frames = noise[n] * (scan_maps(replace(geometry, aperture=0.35))[0] > -1e3)
+        elif name in dark:
+            frames = frames * ~dark[name]
+        path = write_video(root / f"{name}.mp4", frames.astype(np.uint8))
+        rows.append({"clip": name, "path": str(path), "probe": "convex", "scanner": "one", "height": 224, "width": 224})
+    return geometry, pd.DataFrame(rows)
+
+
+def test_a_clip_that_shows_one_ray_takes_the_sector_that_the_others_of_its_probe_show(one_probe, tmp_path):
+    true, clips = one_probe
+    alone = clip_estimates(clips[clips["clip"] == "ray"], tmp_path / "alone", 1)
+    assert alone[0].geometry is None
+    found = dict(zip(clips["clip"], clip_estimates(clips, tmp_path / "cache", 1), strict=True))
+    assert found["ray"].shared == "sector"
+    assert "right" not in found["ray"].seen
+    apex, angle, radius = _errors(true, found["ray"].geometry, ("outer",))
+    assert apex < 2
+    assert angle < 0.5
+    assert radius < 3  # of noise in a video, whose ripples light up beyond the arc
+    assert [name for name in ("nothing", "zoomed", "narrow") if found[name].geometry or not found[name].reason] == []
+    assert "half its opening seems to be 20 degrees, not 34 degrees as in the probe's other clips" in found["narrow"].reason
+    assert {found[str(n)].shared for n in range(CLIPS)} == {""}
+
+
+def test_what_is_shared_does_not_depend_on_workers_and_is_remembered(one_probe, tmp_path, monkeypatch):
+    _, clips = one_probe
+    first = clip_estimates(clips, tmp_path / "one", 1)
+    assert clip_estimates(clips[::-1], tmp_path / "two", 2)[::-1] == first
+    monkeypatch.setattr(beamspace, "read_clip", lambda path: pytest.fail("decoded again"))
+    assert clip_estimates(clips, tmp_path / "one", 1) == first
+    known, reasons = clip_geometries(clips, tmp_path / "one", 1)
+    assert known == {row: e.geometry for row, e in enumerate(first) if e.geometry}
+    assert reasons == {name: e.reason for name, e in zip(clips["clip"], first, strict=True) if not e.geometry}
+
+
+def test_too_few_clips_or_too_many_angles_share_nothing():
+    sector = Geometry("convex", 0.6, 90.0, 170.0, 224, 224, 1.0, 85.0, scaled=False)
+    assert agreed([sector] * (CLIPS - 1)) is None
+    assert agreed([sector] * CLIPS).sectors == ((111.5, -85.0, 0.6, 260.0, 90.0),)
+    assert agreed([sector] * CLIPS + [replace(sector, aperture=0.5)] * 2).angle == 0.6
+    assert agreed([sector] * CLIPS + [replace(sector, aperture=0.5)] * 3) is None
 
 
 def test_a_picture_full_of_light_is_linear_only_if_the_probe_is_said_to_be():
