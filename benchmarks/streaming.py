@@ -34,7 +34,7 @@ def main() -> None:
     frames, geometry = read_clip(Path(root / row["path"])).frames, geometry_from_row(row)
     assert geometry is not None
     stream = [frames[n % len(frames)] for n in range(args.frames)]
-    print(f"{args.frames} simulated frames of {frames.shape[1]} px, one at a time, {torch.get_num_threads()} threads; clips: {CLIP_RATE} a second")
+    print(f"{args.frames} simulated frames of {frames.shape[1]} px, one at a time, {torch.get_num_threads()} threads")
     for encoder in args.encoder:
         model = SegmentationToScore(0.001, 0.0, "none", encoder, args.channels).eval()
         for size in args.size:
@@ -46,7 +46,8 @@ def main() -> None:
                 each.append(time.perf_counter() - started)
             fps = 1 / np.median(each)
             slowest = 1 / max(each)
-            print(f"{encoder:16s} {size:4d} x {size // 2:<4d}{fps:8.1f} frames/s (slowest {slowest:6.1f})   {fps / CLIP_RATE:5.2f} clip rates")
+            told = f"{fps:8.1f} frames/s (slowest {slowest:6.1f})   {fps / CLIP_RATE:5.2f} x the {CLIP_RATE} of a clip"
+            print(f"{encoder:16s} {size:4d} x {size // 2:<4d}{told}")
     started = time.perf_counter()
     masks = np.zeros((1, 128, 256), np.uint8)
     for frame in stream:

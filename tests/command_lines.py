@@ -19,7 +19,11 @@ def words(recipe, overlay, root, folder, *more, logger="csv"):
         "four-signs": ["--model.init_args.network=test_resnet", "--data.init_args.split.val_share=0.25"],
         # Not every picture at 299 pixels through Xception, five times.
         "raillard": ["--model.init_args.networks=[test_resnet,resnet10t,vgg11]", "--model.init_args.sizes=[64,32,32]"],
-        "munoz": ["--model.init_args.encoder=tu-test_resnet", "--model.init_args.decoder_channels=[8,8,8]", "--data.init_args.split.val_share=0.25"],
+        "munoz": [
+            "--model.init_args.encoder=tu-test_resnet",
+            "--model.init_args.decoder_channels=[8,8,8]",
+            "--data.init_args.split.val_share=0.25",
+        ],
         "munoz-classifier": ["--model.init_args.network=test_resnet", "--data.init_args.split.val_share=0.25"],
     }
     return [*configs, *small, *own.get(recipe.stem, []), *more]

@@ -140,8 +140,8 @@ def warnings_of(run: Run, metrics: Mapping[str, Any], headline: str) -> list[str
         kind = "a quick run" if any(name.startswith("quick") for name in run.info.get("overlays", [])) else "a changed recipe"
         found.append(f"This is {kind}, not the paper's training. {told[0].upper() + told[1:]}.")
     if refused := run.info["data"].get("refused"):
-        shown = ", ".join(f"{name} ({reason})" for name, reason in list(refused.items())[:3])
-        found.append(f"{len(refused)} clips are left out, as their field of view could not be told: {shown}{' ...' if len(refused) > 3 else ''}.")
+        shown = ", ".join(f"{name} ({reason})" for name, reason in list(refused.items())[:3]) + (" ..." if len(refused) > 3 else "")
+        found.append(f"{len(refused)} clips are left out, as their field of view could not be told: {shown}.")
     levels = metrics["members"][headline]
     for _, level, sign, record in records({headline: dict([next(iter(levels.items()))])}):
         given = np.flatnonzero(np.array(record["confusion"]).sum(axis=0))
