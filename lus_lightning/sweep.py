@@ -1,5 +1,6 @@
 """W&B sweeps: registered with an account, or the same file run here with Optuna."""
 
+import math
 import os
 import shlex
 import socket
@@ -58,10 +59,12 @@ def sweep_command(
 def run_here(sweep: dict[str, Any], folder: Path, trials: int, extra: list[str]) -> None:
     """Run a sweep's trials with Optuna's TPE until `trials` are complete, over all processes that share `folder`.
 
-    A trial whose process died is forgotten and its parameters are run again; its run folder is trials/NUMBER.
+    A trial whose process died is forgotten and its parameters are run again; its run folder is trials/NUMBER. One whose objective is NaN
+    (a segmenter that finds no pleura has no kappa) is over too, and is never the best.
 
     Raises:
         SystemExit: a trial failed; it has said why.
+        UserError: no trial has a value of the objective.
     """
     import optuna
     from optuna.storages import JournalStorage
@@ -75,16 +78,19 @@ def run_here(sweep: dict[str, Any], folder: Path, trials: int, extra: list[str])
         if _dead(unfinished.user_attrs.get("process")):
             study.tell(unfinished.number, state=optuna.trial.TrialState.FAIL)
             study.enqueue_trial(unfinished.params)
-    done = optuna.study.MaxTrialsCallback(trials, states=(optuna.trial.TrialState.COMPLETE,))
+    over = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
+    done = optuna.study.MaxTrialsCallback(trials, states=over)
     if _complete(study) < trials:
         study.optimize(lambda trial: _run_trial(trial, sweep, folder, extra), callbacks=[done])
+    if not study.get_trials(states=over[:1]):
+        raise UserError(f"none of {_complete(study)} trials has a value of {sweep['metric']['name']}; train longer, or widen the sweep")
     best = study.best_trial
     told = f"best {sweep['metric']['name']} {best.value:.4f} on the validation patients: {folder}/trials/{best.number} {best.params}"
     print(f"{_complete(study)} trials; {told}")
 
 
 def _complete(study: Any) -> int:
-    return sum(t.state.name == "COMPLETE" for t in study.trials)
+    return sum(t.state.name in ("COMPLETE", "PRUNED") for t in study.trials)
 
 
 def _dead(process: list[Any] | None) -> bool:
@@ -110,7 +116,11 @@ def _run_trial(trial: Any, sweep: dict[str, Any], folder: Path, extra: list[str]
     done = subprocess.run(command, check=False)
     if done.returncode:
         raise SystemExit(done.returncode)
-    return record(run)["final"][sweep["metric"]["name"]]
+    if math.isnan(value := record(run)["final"][sweep["metric"]["name"]]):
+        import optuna
+
+        raise optuna.TrialPruned
+    return value
 
 
 def suggest(trial: Any, name: str, spec: dict[str, Any]) -> Any:

@@ -103,6 +103,29 @@ def test_a_further_option_never_takes_the_place_of_what_a_sweep_draws(tmp_path):
     assert final["val/qwk"] == -((0.25 - 0.3) ** 2)
 
 
+NAN_BELOW_HALF = TRIAL.replace("-(float(words", "float('nan') if float(words['x']) < 0.5 else -(float(words")
+
+
+def test_a_trial_without_a_value_is_over_and_never_the_best(tmp_path, capsys):
+    (tmp_path / "trial.py").write_text(NAN_BELOW_HALF)
+    sweep = {"metric": {"name": "val/qwk", "goal": "maximize"}, "parameters": {"x": {"distribution": "uniform", "min": 0.0, "max": 1.0}},
+             "command": ["${interpreter}", str(tmp_path / "trial.py"), "${args}"]}  # fmt: skip
+    run_here(sweep, tmp_path / "sweep", trials=6, extra=[])
+    finals = [json.loads(p.read_text())["final"]["val/qwk"] for p in sorted((tmp_path / "sweep" / "trials").glob("*/run.json"))]
+    assert len(finals) == 6
+    valued = [value for value in finals if value == value]
+    assert 0 < len(valued) < 6, "the draws of this seed lie on both sides"
+    assert f"6 trials; best val/qwk {max(valued):.4f}" in capsys.readouterr().out
+
+
+def test_a_sweep_in_which_no_trial_has_a_value_says_so(tmp_path):
+    (tmp_path / "trial.py").write_text(NAN_BELOW_HALF)
+    sweep = {"metric": {"name": "val/qwk", "goal": "maximize"}, "parameters": {"x": {"values": [0.1]}},
+             "command": ["${interpreter}", str(tmp_path / "trial.py"), "${args}"]}  # fmt: skip
+    with pytest.raises(UserError, match="none of 2 trials has a value"):
+        run_here(sweep, tmp_path / "sweep", trials=2, extra=[])
+
+
 @pytest.mark.slow
 def test_the_shipped_sweep_runs_two_trials_here_is_killed_in_the_second_and_goes_on(small_study, tmp_path):
     sweep = yaml.safe_load((EXPERIMENTS / "sweeps" / "xing.yaml").read_text())
