@@ -1,5 +1,6 @@
 """What a method's masks say of the test clips: overlaps, measures, and the frames that the report shows."""
 
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,8 @@ class MaskRecord(pl.Callback):
         """Choose the frames that are kept."""
         if not pl_module.mask_classes:
             return
+        if trainer.is_global_zero and not is_dry(trainer):
+            shutil.rmtree(Path(trainer.default_root_dir) / "strips", ignore_errors=True)  # of an earlier test, perhaps on other clips
         self._counts.clear()
         self._measures.clear()
         self._strips.clear()
