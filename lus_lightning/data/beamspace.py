@@ -22,7 +22,7 @@ from lus_lightning.data.readers import READER_VERSION, read_clip
 from lus_lightning.data.shared import SURE, Shared, agreed
 from lus_lightning.errors import UserError
 
-__all__ = ["Estimate", "beam_masks", "clip_geometry", "estimate_geometry", "geometry_from_row", "scan_convert", "to_beam"]
+__all__ = ["Estimate", "clip_geometry", "estimate_geometry", "geometry_from_row", "scan_convert", "to_beam"]
 
 BEAM_VERSION: Final = 3
 """Part of the cache keys: raise it whenever the same clip would be estimated or converted differently."""
@@ -58,11 +58,6 @@ def _beam_maps(geometry: Geometry) -> tuple[np.ndarray, np.ndarray]:
     line, sample = np.meshgrid(np.arange(LINES), np.arange(SAMPLES), indexing="ij")
     column, row = geometry.to_pixel(line, sample)
     return column.astype(np.float32), row.astype(np.float32)
-
-
-def beam_masks(masks: np.ndarray, geometry: Geometry) -> np.ndarray:
-    """Masks (T, H, W) uint8 to beam space (T, 128, 256), nearest neighbour, so that no bit is mixed."""
-    return to_beam(masks, geometry, nearest=True)
 
 
 def geometry_from_row(row: Mapping[str, Any]) -> Geometry | None:

@@ -14,7 +14,6 @@ from lus_lightning.cli import main
 from lus_lightning.data import beamspace
 from lus_lightning.data.adapters import choose
 from lus_lightning.data.beamspace import (
-    beam_masks,
     clip_estimates,
     clip_geometries,
     clip_geometry,
@@ -204,7 +203,7 @@ def test_there_and_back_differs_by_less_than_two_grey_levels(rendered, scanner):
 def test_masks_go_there_by_nearest_neighbour_so_that_no_bit_is_mixed(draw):
     scene, settings = draw(3, illness=0.7, scanners=("sim-cart",))
     clip = render_clip(scene, settings, np.zeros(1))
-    beam = beam_masks(clip.mask, scene.geometry)
+    beam = to_beam(clip.mask, scene.geometry, nearest=True)
     assert set(np.unique(beam)) <= set(np.unique(clip.mask))
     assert ((beam > 0) == (clip.beam_mask > 0)).mean() > 0.97
 
