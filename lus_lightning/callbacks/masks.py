@@ -53,9 +53,8 @@ class MaskRecord(pl.Callback):
             return
         data, rows, frames = trainer.datamodule, batch["row"].cpu().numpy(), batch["frame"].cpu().numpy()  # type: ignore[attr-defined]
         table = pd.DataFrame({"row": rows, "frame": frames} | outputs.measures)
-        known = [(i, mask) for i in range(len(rows)) if (mask := data.true_beam_mask(rows[i], frames[i])) is not None]
-        true = dict(known)
-        if known:
+        true = {i: mask for i in range(len(rows)) if (mask := data.true_beam_mask(rows[i], frames[i])) is not None}
+        if true:
             geometries = [data.geometries[rows[i]] for i in true]
             measured = asdict(pl_module.measure(np.stack(list(true.values())), geometries))
             table = table.join(pd.DataFrame(measured, index=list(true)).add_prefix("true_"))

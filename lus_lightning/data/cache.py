@@ -45,7 +45,7 @@ def cached_frames(path: Path, size: int | None, cache_dir: Path, geometry: Geome
 
 
 def cached_mask(path: Path, size: int | None, cache_dir: Path, geometry: Geometry | None = None) -> np.ndarray:
-    """Masks of a clip, as `cached_frames`; where pixels become fewer, one is of a class if any of those it stands for is: lines are thin.
+    """Masks of a clip, as `cached_frames`; where pixels become fewer, no thin line is lost (`letterbox_mask`, `beamspace.beam_picture`).
 
     In beam space, a file's own masks in beam space (`beam_mask`) are taken before those of the picture.
 
