@@ -10,8 +10,9 @@ TEST_DATA ?=
 RUN ?=
 RECIPE ?= auto
 ARGS ?=
+FOLDS ?=
 LOCAL ?=
-REPRODUCE = $(LUS) reproduce $(if $(DATA),--data='$(DATA)') $(if $(TEST_DATA),--test_data='$(TEST_DATA)') $(if $(RUN),--run='$(RUN)') $(if $(ARGS),--args='$(ARGS)')
+REPRODUCE = $(LUS) reproduce $(if $(DATA),--data='$(DATA)') $(if $(TEST_DATA),--test_data='$(TEST_DATA)') $(if $(RUN),--run='$(RUN)') $(if $(FOLDS),--folds=$(FOLDS)) $(if $(ARGS),--args='$(ARGS)')
 
 .DEFAULT_GOAL := help
 .PHONY: help install test test-slow check bench
@@ -21,7 +22,7 @@ help:  ## list the targets
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z%-]+):[^#]*## (.*)/  \1|\2/' | column -t -s '|'
 	@echo
 	@echo '  variables: DATA=folder or URL of clips (none: simulated)   TEST_DATA=another folder to test on   RUN=name of the run folder'
-	@echo '             RECIPE=paper|quick (default: paper on a GPU, else quick)   ARGS="further options of fit"   LOCAL=1 (sweeps)'
+	@echo '             RECIPE=paper|quick (default: paper on a GPU, else quick)   FOLDS=5 (cross-validation)   ARGS="further options of fit"   LOCAL=1 (sweeps)'
 
 install: $(VENV)/.installed  ## make .venv with the tested versions
 

@@ -18,9 +18,10 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from lus_lightning.data.datamodules import FrameDataModule, Split
+from lus_lightning.data.datamodules import FrameDataModule
 from lus_lightning.data.datasets import FrameDataset
 from lus_lightning.data.frames import FrameChoice
+from lus_lightning.data.splits import Split
 from lus_lightning.data.transforms import Augmentation
 from lus_lightning.methods import FrozenFeatureClassifier
 from lus_lightning.nets.frozen import FrozenBackbone

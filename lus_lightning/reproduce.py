@@ -19,6 +19,7 @@ def reproduce_command(
     run: str | None = None,
     size: Literal["auto", "paper", "quick"] = "auto",
     args: str = "",
+    folds: int = 0,
 ) -> None:
     """Fit, test and report experiments/RECIPE.yaml and what it is compared with, in the current folder.
 
@@ -34,6 +35,7 @@ def reproduce_command(
         run: name of the folder in runs/; by default made of recipe, size and data.
         size: the paper's recipe, the quick one, or (auto) the paper's only where there is a GPU.
         args: further options of fit, as one string.
+        folds: cross-validate: so many fits, each tested on another part of the patients, and one report of all; 0 is one fit.
 
     Raises:
         UserError: there is no such recipe, or a data folder cannot be read.
@@ -48,21 +50,36 @@ def reproduce_command(
             *(["quick"] if size == "quick" else []),
             *([_tail(data)] if data else []),
             *(["on", _tail(test_data)] if test_data else []),
+            *([f"{folds}-folds"] if folds else []),
         ]
     )
     folder = Path("runs") / (run or name)
     roots = {"--data.init_args.root": data, "--data.init_args.test_root": test_data}
     options = [word for option, root in roots.items() if root for word in (option, root)] + shlex.split(args)
     own = _whole(path, quick)
-    fit_and_test(folder, own, options, roots.values())
+    cross_validate(folder, own, options, roots.values(), folds)
     beside = {v.stem: [*own, v] for v in sorted((path.parent / "beside" / recipe).glob("*.yaml"))}
     beside |= {v.stem.removeprefix(f"{recipe}-"): _whole(v, quick) for v in sorted(path.parent.glob(f"{recipe}-*.yaml"))}
     for variant, configs in beside.items():
-        fit_and_test(folder / "beside" / variant, configs, options, roots.values())
+        cross_validate(folder / "beside" / variant, configs, options, roots.values(), folds)
     from lus_lightning.report.html import make_report, print_summary
 
     make_report(folder, {variant: folder / "beside" / variant for variant in beside})
     print_summary(folder)
+
+
+def cross_validate(folder: Path, configs: list[Path], options: list[str], roots: Iterable[str | None], folds: int) -> None:
+    """`fit_and_test` into `folder`, or of so many folds into `folder`/folds/0, 1, ... and what they say together into `folder`."""
+    if not folds:
+        fit_and_test(folder, configs, options, roots)
+        return
+    from lus_lightning.evaluation.pooling import pool_folds
+
+    runs = [folder / "folds" / str(i) for i in range(folds)]
+    for i, run in enumerate(runs):
+        which = [f"--data.init_args.split.test_folds={folds}", f"--data.init_args.split.test_fold={i}"]
+        fit_and_test(run, configs, options + which, roots)
+    pool_folds(folder, runs)
 
 
 def fit_and_test(folder: Path, configs: list[Path], options: list[str], roots: Iterable[str | None]) -> None:
@@ -90,7 +107,8 @@ def fit_and_test(folder: Path, configs: list[Path], options: list[str], roots: I
         print(f"\n{'going on with' if state else 'training into'} {folder}", flush=True)
         words = [word for config in configs for word in ("--config", str(config))] + options + ["--trainer.default_root_dir", str(folder)]
         _run("fit", words + (["--ckpt_path", str(last)] if state else []))
-    _run("test", ["--config", str(folder / "config.yaml"), "--ckpt_path", str(last)])
+    best = last.with_name("best.ckpt")
+    _run("test", ["--config", str(folder / "config.yaml"), "--ckpt_path", str(best if best.is_file() else last)])
     write_record(folder, tested=True)
 
 

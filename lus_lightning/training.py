@@ -14,11 +14,14 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import WandbLogger
 
 from lus_lightning.callbacks.checkpoint import LastCheckpoint
+from lus_lightning.callbacks.clips import ClipRecord
+from lus_lightning.callbacks.curves import Curves
 from lus_lightning.callbacks.masks import MaskRecord
+from lus_lightning.callbacks.nonfinite import FindNonFinite
 from lus_lightning.callbacks.pictures import LogPictures
 from lus_lightning.callbacks.predictions import PredictionWriter
 from lus_lightning.callbacks.record import RunRecord, SaveConfig
-from lus_lightning.data.datamodules import LungDataModule
+from lus_lightning.data.base import LungDataModule
 from lus_lightning.errors import UserError
 from lus_lightning.methods.base import LungModule
 from lus_lightning.runs import changes, flat, make_way
@@ -87,7 +90,7 @@ class LungCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """The trainer, with the callbacks that write the run folder."""
         entries = self._entries()
-        defaults = [RunRecord(entries), PredictionWriter(), MaskRecord(), LogPictures()]
+        defaults = [RunRecord(entries), FindNonFinite(), Curves(), PredictionWriter(), MaskRecord(), ClipRecord(), LogPictures()]
         self.trainer_defaults = self.trainer_defaults | {"callbacks": defaults}
         trainer = super().instantiate_trainer(**kwargs)
         if trainer.logger is not None and self.subcommand == "fit":

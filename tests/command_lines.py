@@ -24,6 +24,13 @@ def words(recipe, overlay, root, folder, *more, logger="csv"):
             "--model.init_args.decoder_channels=[8,8,8]",
             "--data.init_args.split.val_share=0.25",
         ],
+        "corso": [
+            "--model.init_args.backbone=test_resnet",
+            "--model.init_args.statistics=kept",
+            "--trainer.max_epochs=1",
+            "--data.init_args.split.val_share=0.25",
+        ],
+        "corso-frames": ["--model.init_args.network=test_resnet", "--trainer.max_epochs=1", "--data.init_args.split.val_share=0.25"],
         "munoz-classifier": ["--model.init_args.network=test_resnet", "--data.init_args.split.val_share=0.25"],
     }
     return [*configs, *small, *own.get(recipe.stem, []), *more]

@@ -58,6 +58,14 @@ def tiny_signs(_own_cache: None) -> Path:
 
 
 @pytest.fixture(scope="session")
+def tiny_clips(_own_cache: None) -> Path:
+    """Simulated clips of different lengths of eight patients, in the San Matteo layout."""
+    from lus_lightning.simulator.studies import ensure_study
+
+    return ensure_study("tiny", layout="san-matteo", frames=6, length_spread=0.6, beam=False)
+
+
+@pytest.fixture(scope="session")
 def small_study(_own_cache: None) -> Path:
     """As `tiny_study`, with enough patients for test, validation and folds."""
     from lus_lightning.simulator.studies import ensure_study

@@ -10,7 +10,7 @@ import torch
 from pytorch_lightning.callbacks import Checkpoint
 
 from lus_lightning.errors import UserError
-from lus_lightning.runs import is_dry
+from lus_lightning.runs import is_dry, write_record
 
 
 class LastCheckpoint(Checkpoint):
@@ -23,10 +23,13 @@ class LastCheckpoint(Checkpoint):
     Args:
         every_n_steps: iterations between two saves within an epoch.
         min_seconds: an epoch that ends sooner after a save is not saved, unless it is the last: writing gigabytes is not worth seconds.
+        monitor: a metric of the validation patients, such as `val/loss`: `checkpoints/best.ckpt` is the epoch in which it was best (a loss
+            at its lowest, all else at its highest), and what `reproduce` tests; none: the last epoch is.
     """
 
-    def __init__(self, every_n_steps: int = 200, min_seconds: float = 20.0) -> None:
-        self.every_n_steps, self.min_seconds = every_n_steps, min_seconds
+    def __init__(self, every_n_steps: int = 200, min_seconds: float = 20.0, monitor: str | None = None) -> None:
+        self.every_n_steps, self.min_seconds, self.monitor = every_n_steps, min_seconds, monitor
+        self._best = -math.inf
         self._saved = time.monotonic()
         self._loss = torch.tensor(0.0)
 
@@ -38,11 +41,41 @@ class LastCheckpoint(Checkpoint):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save between two epochs, after the validation."""
+        if self.monitor:
+            self._keep_best(trainer, self.monitor)
         soon = trainer.strategy.broadcast(time.monotonic() - self._saved < self.min_seconds)  # all processes save, or none
         if not soon or trainer.current_epoch + 1 == trainer.max_epochs:
             self._save(trainer)
 
-    def _save(self, trainer: pl.Trainer) -> None:
+    def state_dict(self) -> dict[str, float]:
+        """The best so far, or a resumed run would keep a worse one."""
+        return {"best": self._best}
+
+    def load_state_dict(self, state_dict: dict[str, float]) -> None:
+        """Go on from the best so far."""
+        self._best = state_dict["best"]
+
+    def _keep_best(self, trainer: pl.Trainer, monitor: str) -> None:
+        """Save the epoch if it is the best.
+
+        Raises:
+            UserError: nothing of that name was measured.
+        """
+        if monitor not in trainer.callback_metrics:
+            known = (
+                ", ".join(sorted(name for name in trainer.callback_metrics if name.startswith("val/"))) or "nothing: set split.val_share"
+            )
+            raise UserError(f"the best epoch cannot be told by {monitor!r}: of the validation patients there is {known}")
+        value = float(trainer.callback_metrics[monitor])
+        good = -value if monitor.endswith("loss") else value
+        if good > self._best:
+            self._best = good
+            self._save(trainer, "best")
+            if trainer.is_global_zero and not is_dry(trainer):
+                best = {"monitor": monitor, "value": value, "epoch": trainer.current_epoch}
+                write_record(Path(trainer.default_root_dir), best=best)
+
+    def _save(self, trainer: pl.Trainer, name: str = "last") -> None:
         """Save.
 
         Raises:
@@ -51,5 +84,5 @@ class LastCheckpoint(Checkpoint):
         if not math.isfinite(loss := float(self._loss)):  # here alone: asked at every step, a GPU would wait at every step
             raise UserError(f"the loss is {loss} at iteration {trainer.global_step}; train anew with a lower --model.init_args.lr")
         if not is_dry(trainer):
-            trainer.save_checkpoint(Path(trainer.default_root_dir) / "checkpoints" / "last.ckpt")
-            self._saved = time.monotonic()
+            trainer.save_checkpoint(Path(trainer.default_root_dir) / "checkpoints" / f"{name}.ckpt")
+            self._saved = time.monotonic() if name == "last" else self._saved

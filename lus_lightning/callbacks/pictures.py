@@ -42,9 +42,10 @@ class LogPictures(pl.Callback):
             known = outputs.target >= 0
             np.add.at(self._counts, (outputs.target[known].cpu().numpy(), classes[known].cpu().numpy()), 1)
         loaders = trainer.num_test_batches if trainer.testing else trainer.num_val_batches
-        if "image" in batch and batch_idx % max(1, int(loaders[dataloader_idx]) // self.n) == 0 and len(self._frames) < self.n:
+        if batch_idx % max(1, int(loaders[dataloader_idx]) // self.n) == 0 and len(self._frames) < self.n:
             label, said = (told(pl_module.labels, value[0]) for value in (outputs.target, classes))
-            self._frames.append((batch["image"][0, 0].cpu().numpy(), f"label: {label}; {pl_module.headline}: {said}"))
+            picture = batch["image"][0, 0] if "image" in batch else batch["frames"][0, int(batch["length"][0]) // 2, 0]
+            self._frames.append((picture.cpu().numpy(), f"label: {label}; {pl_module.headline}: {said}"))
 
     on_test_batch_end = on_validation_batch_end
 

@@ -102,6 +102,11 @@ class ClipDataset(Dataset[dict[str, torch.Tensor]]):
     def __len__(self) -> int:
         return len(self.picks)
 
+    @property
+    def lengths(self) -> np.ndarray:
+        """Frames of each clip, (N,) int64."""
+        return np.array([len(picks) for picks in self.picks])
+
     def __getitem__(self, where: int | Draw) -> dict[str, torch.Tensor]:
         item, draw = where if isinstance(where, tuple) else (where, None)
         row = int(self.numbers["row"][item])

@@ -27,6 +27,8 @@ class Split:
         unit: `patient`; `clip` and `frame` leak patients across parts and exist only to measure what that buys.
         stratify: `score` (the patient's worst; where signs are learned, its signs) or `diagnosis`.
         test_patients: patients that are always in the test part.
+        test_folds: for cross-validation, parts of which one after the other is tested, instead of `test_share`; 0 is none.
+        test_fold: which of them is tested, from 0.
         seed: of the division.
     """
 
@@ -35,12 +37,15 @@ class Split:
     unit: str = "patient"
     stratify: str = "score"
     test_patients: Sequence[str] = ()
+    test_folds: int = 0
+    test_fold: int = 0
     seed: int = 0
 
 
 def split_patients(
     table: pd.DataFrame, test_share: float, val_share: float, folds: int, seed: int,
     unit: str = "patient", stratify: str = "score", test_patients: Sequence[str] = (), labels: str = "score",
+    test_folds: int = 0, test_fold: int = 0,
 ) -> pd.DataFrame:  # fmt: skip
     """Divide patients into test, validation and training, and the training patients into folds.
 
@@ -56,6 +61,7 @@ def split_patients(
         stratify: `score` (a unit's worst) or `diagnosis`.
         test_patients: always in the test part.
         labels: what is learned, `score`, or `sign` or `signs`: then every part needs clips with and without each sign.
+        test_folds, test_fold: test the one of so many parts of all units; the parts do not depend on which is tested.
 
     Returns:
         `clip`, (`frame`), `patient`, `unit`, `split` ("train", "val", "test"), `fold` (0 to folds - 1 in train, else -1), one row per row
@@ -66,11 +72,18 @@ def split_patients(
             the classes (scores, diagnoses or signs).
     """
     _check(table, test_share, val_share, unit, stratify, test_patients)
+    if test_folds and (test_folds == 1 or not 0 <= test_fold < test_folds or len(test_patients)):
+        raise UserError(
+            f"fold {test_fold} of {test_folds} cannot be tested: folds are at least 2, counted from 0, and leave no patient to be named"
+        )
     names = table["clip"] + "/" + table["frame"].map("{:06d}".format) if unit == "frame" else table[unit]
     features = _features(table, names, stratify, labels)
     rng = np.random.default_rng(seed)
     forced = features.index.isin(names[table["patient"].isin(list(test_patients))])
     held = [_held(share, len(features)) for share in (test_share, val_share)]
+    if test_folds:
+        forced = _deal(features, _even(len(features), test_folds), rng) == test_fold
+        held[0] = 0
     held[0] = max(held[0], int(forced.sum()))
     rest = len(features) - sum(held)
     folds = folds if folds > 1 else 0
@@ -84,7 +97,7 @@ def split_patients(
     part[forced] = 0
     fold = np.full(len(features), -1)
     if folds:
-        fold[part == 2] = _deal(features[part == 2], [rest // folds + (i < rest % folds) for i in range(folds)], rng)
+        fold[part == 2] = _deal(features[part == 2], _even(rest, folds), rng)
     _check_classes(features, part, fold)
 
     where = features.index.get_indexer(pd.Index(names))
@@ -108,6 +121,10 @@ def _check(table: pd.DataFrame, test_share: float, val_share: float, unit: str, 
 
 def _held(share: float, units: int) -> int:
     return max(1, round(share * units)) if share > 0 else 0
+
+
+def _even(units: int, parts: int) -> list[int]:
+    return [units // parts + (i < units % parts) for i in range(parts)]
 
 
 def _features(table: pd.DataFrame, names: pd.Series, stratify: str, learned: str) -> pd.DataFrame:

@@ -2,8 +2,9 @@
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -21,13 +22,17 @@ from torchmetrics.classification import (
     MultilabelF1Score,
 )
 
-from lus_lightning.data.datamodules import Sampling
+from lus_lightning.data.base import Sampling
 from lus_lightning.data.datasets import SPLITS
 from lus_lightning.errors import UserError
 from lus_lightning.labels import SCORES, SIGNS
 from lus_lightning.nets.folds import FoldMembers
+from lus_lightning.nets.sord import Table, soft_targets, sord
+from lus_lightning.nets.video import ClipReading
 
 Batch = dict[str, Tensor]
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""Of logits (B, C) and classes (B,)."""
 
 SCHEDULES: Final = {
     "constant": lambda done: 1.0,
@@ -47,6 +52,7 @@ class Step:
         pred: per member, classes (B,) int64, where they are not the most probable ones; -1 abstains.
         masks: (B, scan lines, depth samples) uint8 of a method that segments, bit i for `labels.MASK_CLASSES[i]`.
         measures: what `masks` measure, each (B,), by the names of `scoring.pleura.AffectedPleura`.
+        reading: where a clip network looked.
 
     For several signs at once `target` and `pred` are (B, 4), 1 or 0 (`target` -1 where nobody looked), and `probs` (B, 4) each sign's
     own, NaN for a sign that the member does not know.
@@ -58,6 +64,7 @@ class Step:
     pred: dict[str, Tensor] = field(default_factory=dict)
     masks: np.ndarray | None = None
     measures: dict[str, np.ndarray] = field(default_factory=dict)
+    reading: ClipReading | None = None
 
     def classes(self, member: str) -> Tensor:
         """What a member says of each sample (B,) int64, of several signs (B, 4); -1 abstains."""
@@ -93,7 +100,7 @@ class LungModule(pl.LightningModule):
         return 1
 
     def step(self, batch: Batch) -> Step:
-        """The paper: what it makes of a batch of `image` (B, 1, H, W) or `frames` (B, T, 1, H, W) in [0, 1]."""
+        """The paper: what it makes of a batch of `image` (B, 1, H, W) float32 in [0, 1] or `frames` (B, T, 1, H, W) uint8."""
         raise NotImplementedError
 
     def load_initial_weights(self) -> None:
@@ -102,6 +109,10 @@ class LungModule(pl.LightningModule):
     def sampling(self) -> Sampling:
         """What the coming epoch trains on."""
         return Sampling()
+
+    def progress(self, batch_idx: int) -> float:
+        """Share of the schedule that is done; an epoch is a stage, and has a schedule of its own."""
+        return batch_idx / self.trainer.num_training_batches
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Remember that these weights were trained."""
@@ -125,15 +136,18 @@ class LungModule(pl.LightningModule):
     on_predict_start = on_validation_start = on_test_start
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Grey levels become float32 in [0, 1] on the device: as uint8 they travelled in a quarter of the bytes."""
-        return {k: v.float() / 255 if k in ("image", "frames") else v for k, v in batch.items()}
+        """Grey levels of single pictures become float32 in [0, 1] on the device: as uint8 they travelled in a quarter of the bytes.
+
+        Clips stay uint8: their network makes them numbers chunk by chunk, and never the padding.
+        """
+        return {k: v.float() / 255 if k == "image" else v for k, v in batch.items()}
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Dropout and learning rate are functions of the iteration, so that a resumed run does what an unbroken one would."""
         seed = int(os.environ.get("PL_GLOBAL_SEED", 0))
         torch.manual_seed(seed << 40 ^ self.global_rank << 32 ^ self.global_step)
         if (schedule := self.hparams.get("schedule", "constant")) != "constant":
-            factor = SCHEDULES[schedule](batch_idx / self.trainer.num_training_batches)
+            factor = SCHEDULES[schedule](self.progress(batch_idx))
             for optimizer in self.trainer.optimizers:
                 for group in optimizer.param_groups:
                     group["lr"] = group.setdefault("initial_lr", group["lr"]) * factor
@@ -202,13 +216,25 @@ def watched_metrics(labels: str) -> dict[str, Metric]:
     return {"accuracy": MulticlassAccuracy(n, average="micro"), "f1": MulticlassF1Score(n), **kappa}
 
 
-def train_members(out: Step, members: FoldMembers, x: Tensor, fold: Tensor, weights: list[float] | None, prefix: str = "") -> None:
+def train_members(out: Step, members: FoldMembers, x: Tensor, fold: Tensor, loss: Loss, prefix: str = "") -> None:
     """Add to `out` each fold member's loss and probabilities on the samples of the other folds, as member `<prefix>fold<i>`."""
     for i, (logits, seen) in enumerate(members.train_on_others(x, fold)):
-        out.losses[f"{prefix}fold{i}"] = cross_entropy(logits, out.target[seen], weights)
+        out.losses[f"{prefix}fold{i}"] = loss(logits, out.target[seen])
         probs = logits.new_full((len(seen), logits.shape[1]), torch.nan, dtype=torch.float32)
         probs[seen] = logits.detach().float().softmax(1)
         out.probs[f"{prefix}fold{i}"] = probs
+
+
+def score_loss(weights: list[float] | None = None, distances: Table | None = None) -> Loss:
+    """Cross-entropy, or the ordinal one (`nets.sord`) where distances of the scores are given; `weights` of the true scores.
+
+    Raises:
+        UserError: `distances` is no table of distances.
+    """
+    if distances is None:
+        return partial(cross_entropy, weights=weights)
+    soft_targets(distances)
+    return partial(sord, weights=weights, distances=distances)
 
 
 def cross_entropy(logits: Tensor, target: Tensor, weights: list[float] | None = None) -> Tensor:

@@ -24,11 +24,12 @@ from lus_lightning.data.beamspace import beam_picture, full_beam, to_beam
 from lus_lightning.data.geometry import SAMPLES, Geometry
 from lus_lightning.errors import UserError
 from lus_lightning.labels import MASK_CLASSES, SCORES
-from lus_lightning.methods.base import Batch, LungModule, Step, check_schedule, cross_entropy
+from lus_lightning.methods.base import Batch, LungModule, Step, check_schedule, score_loss
 from lus_lightning.nets.attention_unet import AttentionUNet
 from lus_lightning.nets.backbones import ImageClassifier
 from lus_lightning.nets.bits import pack_bits, unpack_bits
 from lus_lightning.nets.losses import thin_structure_loss
+from lus_lightning.nets.sord import Table
 from lus_lightning.scoring.pleura import AffectedPleura, Rule, counted_lines, measure, scale_of, score
 
 SEGMENTER: Final = "segmenter"
@@ -146,15 +147,18 @@ class SeverityClassifier(LungModule):
         weights: `imagenet`, `none`, or a weights file.
         network: a name that `ImageClassifier` knows.
         schedule: of the learning rate (`base.SCHEDULES`).
+        distances: of the scores, for an ordinal loss (`base.score_loss`); none is cross-entropy.
 
     Raises:
         UserError: the network or the schedule is unknown.
     """
 
-    def __init__(self, lr: float, weight_decay: float, weights: str, network: str = "resnet18", schedule: str = "constant") -> None:
+    def __init__(self, lr: float, weight_decay: float, weights: str, network: str = "resnet18", schedule: str = "constant",
+                 distances: Table | None = None) -> None:  # fmt: skip
         check_schedule(schedule)
         super().__init__(headline=CLASSIFIER)
         self.save_hyperparameters()
+        self._loss = score_loss(distances=distances)
         self.network = ImageClassifier(network, len(SCORES))
 
     def load_initial_weights(self) -> None:
@@ -166,6 +170,6 @@ class SeverityClassifier(LungModule):
         return torch.optim.AdamW(self.parameters(), self.hparams["lr"], weight_decay=self.hparams["weight_decay"])
 
     def step(self, batch: dict[str, Any]) -> Step:
-        """Cross-entropy, and the probability of each score."""
+        """The loss, and the probability of each score."""
         logits, target = self.network(batch["image"]).float(), batch["target"]
-        return Step(target, {CLASSIFIER: cross_entropy(logits, target)}, {CLASSIFIER: logits.detach().softmax(1)})
+        return Step(target, {CLASSIFIER: self._loss(logits, target)}, {CLASSIFIER: logits.detach().softmax(1)})

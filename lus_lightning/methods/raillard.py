@@ -26,15 +26,16 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from lus_lightning.data.datamodules import Sampling
+from lus_lightning.data.base import Sampling
 from lus_lightning.data.datasets import FrameDataset
 from lus_lightning.data.features import FeatureCache, with_features
 from lus_lightning.data.identity import digest
 from lus_lightning.errors import UserError
 from lus_lightning.labels import SCORES
-from lus_lightning.methods.base import Batch, LungModule, Step, cross_entropy, train_members
+from lus_lightning.methods.base import Batch, LungModule, Step, cross_entropy, score_loss, train_members
 from lus_lightning.nets.folds import FoldMembers
 from lus_lightning.nets.frozen import FrozenBackbone, fingerprint
+from lus_lightning.nets.sord import Table
 
 
 class FrozenFeatureClassifier(LungModule):
@@ -49,6 +50,7 @@ class FrozenFeatureClassifier(LungModule):
         dropout: before the linear layer (section 2.2).
         views: augmented views per image whose features are computed once and kept; 0 augments and computes afresh.
         loss_weights: one weight per score, or none.
+        distances: of the scores, for an ordinal loss (`base.score_loss`); none is cross-entropy.
 
     Raises:
         UserError: a network is unknown or named twice, there is none, or `weights` or `sizes` has not one entry per network.
@@ -64,6 +66,7 @@ class FrozenFeatureClassifier(LungModule):
         dropout: float = 0.5,
         views: int = 0,
         loss_weights: list[float] | None = None,
+        distances: Table | None = None,
     ) -> None:
         networks = list(networks)
         names = [name.split(".")[0] for name in networks]
@@ -82,6 +85,7 @@ class FrozenFeatureClassifier(LungModule):
         self.backbones = nn.ModuleDict(dict(zip(names, frozen, strict=True)))
         self.heads = nn.ModuleDict(dict(zip(names, heads, strict=True)))
         self.member_seconds = dict.fromkeys(names, 0.0)
+        self._loss = score_loss(loss_weights, distances)
         self._fingerprints: list[str] | None = None
 
     @property
@@ -114,7 +118,7 @@ class FrozenFeatureClassifier(LungModule):
             started = time.perf_counter()
             x = network(batch["image"]) if features is None else features
             if split == "train":
-                train_members(out, heads, x, batch["fold"], self.hparams["loss_weights"], f"{name}/")
+                train_members(out, heads, x, batch["fold"], self._loss, f"{name}/")
                 self.member_seconds[name] += _since(started)
             elif split == "oof":
                 out.probs[name] = heads.out_of_fold(x, batch["fold"]).float().softmax(1)

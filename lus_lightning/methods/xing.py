@@ -22,12 +22,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lus_lightning.data.datamodules import Sampling
+from lus_lightning.data.base import Sampling
 from lus_lightning.errors import UserError
 from lus_lightning.labels import SCORES
-from lus_lightning.methods.base import Batch, LungModule, Step, check_schedule, cross_entropy, train_members
+from lus_lightning.methods.base import Batch, LungModule, Step, check_schedule, score_loss, train_members
 from lus_lightning.nets.backbones import ImageClassifier
 from lus_lightning.nets.folds import FoldMembers
+from lus_lightning.nets.sord import Table
 from lus_lightning.runs import is_dry
 from lus_lightning.scoring.voting import vote
 
@@ -46,6 +47,7 @@ class CascadedVotingClassifier(LungModule):
         undecided: below it, `abstain` or `most_confident`.
         loss_weights: one weight per score, or none.
         schedule: of the learning rate within each stage, `constant` or `warm_cosine` (`base.SCHEDULES`); the paper names none.
+        distances: of the scores, for an ordinal loss (`base.score_loss`); none is the paper's cross-entropy.
 
     Raises:
         UserError: the schedule or a network is unknown or named twice, or `weights` has not one entry per network.
@@ -65,6 +67,7 @@ class CascadedVotingClassifier(LungModule):
         undecided: str = "abstain",
         loss_weights: list[float] | None = None,
         schedule: str = "constant",
+        distances: Table | None = None,
     ) -> None:
         super().__init__(headline="vote")
         check_schedule(schedule)
@@ -74,7 +77,7 @@ class CascadedVotingClassifier(LungModule):
         if len(set(names)) < len(names):
             raise UserError(f"the networks {names} vote by name, and a name stands twice; name different networks")
         n_classes = len(SCORES)
-        self.networks = names
+        self.networks, self._loss = names, score_loss(loss_weights, distances)
         self.fold_networks = FoldMembers(lambda: ImageClassifier(selector, n_classes), folds) if select else None
         self.voters = nn.ModuleDict({name: ImageClassifier(network, n_classes) for name, network in zip(names, networks, strict=True)})
         self.selection: Tensor | None = None
@@ -147,7 +150,7 @@ class CascadedVotingClassifier(LungModule):
         """In stage 1 the members on what they may see; else the networks and their vote, in test beside stage 1's members."""
         if self.trainer.training and self.selecting:
             out = Step(batch["target"])
-            train_members(out, self.fold_networks, batch["image"], batch["fold"], self.hparams["loss_weights"])  # type: ignore[arg-type]
+            train_members(out, self.fold_networks, batch["image"], batch["fold"], self._loss)  # type: ignore[arg-type]
             return out
         if self.split_of(batch) == "oof":
             probs = self.fold_networks.out_of_fold(batch["image"], batch["fold"]).float().softmax(1)  # type: ignore[union-attr]
@@ -168,9 +171,6 @@ class CascadedVotingClassifier(LungModule):
             # A vote has no probability of its own: the networks' mean stands for it in ROC curves.
             out.probs["vote"], out.pred["vote"] = each.mean(0), torch.as_tensor(decided, device=each.device)
         return out
-
-    def _loss(self, logits: Tensor, target: Tensor) -> Tensor:
-        return cross_entropy(logits, target, self.hparams["loss_weights"])
 
     def on_validation_batch_end(self, outputs: Any, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Keep the out-of-fold predictions of stage 1."""

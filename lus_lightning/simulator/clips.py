@@ -52,16 +52,24 @@ def study_scene(study: Study, number: int, zone: int, loop: int) -> tuple[Scene,
     return draw_scene(rng, patient, burden, settings.geometry, orientation), rng
 
 
+def clip_frames(study: Study, number: int, zone: int, loop: int) -> int:
+    """Length of a clip. Some patients have short clips, as in Corso's Fig. 4; the score has no influence (Fig. 3)."""
+    own, patients = stream(study, 5, number, zone, loop), stream(study, 5, number)
+    log = study.length_spread * (0.8 * patients.standard_normal() + 0.6 * own.standard_normal())
+    return max(1, round(study.frames * np.exp(log)))
+
+
 def write_clip(study: Study, out: Path, number: int, zone: int, loop: int) -> dict[str, Any]:
     """Simulate one clip into the folder; returns its row of the sample index."""
     patient, settings = study_patient(study, number)
     scene, rng = study_scene(study, number, zone, loop)
-    seconds = np.arange(study.frames) / settings.fps
+    frames = clip_frames(study, number, zone, loop)
+    seconds = np.arange(frames) / settings.fps
     measured = facts(scene, seconds)
     truth = scores(measured, study.standard)
     clip_truth = clip_score(truth)
     clip_ratings, frame_ratings = rate(rng, clip_truth, truth, study.noise)
-    black = 2 if study.frames > 8 and rng.random() < BLACK_LEADS else 0
+    black = 2 if frames > 8 and rng.random() < BLACK_LEADS else 0
     name = f"{patient.name}_{study.zones[zone]}" + (f"_{loop + 1}" if study.loops > 1 else "")
     rendered = render_clip(scene, settings, seconds)
     for pictures in (rendered.frames, rendered.mask, rendered.beam, rendered.beam_mask):
@@ -84,7 +92,7 @@ def write_clip(study: Study, out: Path, number: int, zone: int, loop: int) -> di
         "probe": scene.geometry.probe,
         "scanner": settings.scanner,
         "site": "simulated",
-        "frames": study.frames,
+        "frames": frames,
         "height": study.size,
         "width": study.size,
         "fps": settings.fps,
@@ -100,7 +108,7 @@ def write_clip(study: Study, out: Path, number: int, zone: int, loop: int) -> di
         write_stills(out / row["path"], rendered.frames)
     if study.masks:
         write_masks(out / row["mask"], rendered, study.beam)
-    labels = pd.DataFrame({"frame": np.arange(study.frames), "score": agreed(frame_ratings), "rater_1": frame_ratings[0],
+    labels = pd.DataFrame({"frame": np.arange(frames), "score": agreed(frame_ratings), "rater_1": frame_ratings[0],
                            "rater_2": frame_ratings[1], "truth_score": truth})  # fmt: skip
     labels["score"] = labels["score"].astype("Int64").mask(labels["score"] < 0)
     labels.iloc[black:].to_csv(out / row["frame_labels"], index=False)

@@ -21,6 +21,7 @@ class Study:
     """All that decides what is written, and thereby the key in the cache.
 
     `held_out` patients are for testing; `loops` clips per zone, `frames` each at about `fps`, pictures of `size` pixels a side.
+    `length_spread`: standard deviation of the logarithm of a clip's length, most of it between patients; 0: all have `frames`.
     `mix`: "severity" (illness by patient and zone) or "signs" (mostly one sign a clip). `masks` and `beam` write the exact masks and
     the beam-space frames. `layout`: "folder" or "san-matteo".
     """
@@ -44,6 +45,7 @@ class Study:
     beam: bool = False
     layout: str = "folder"
     noise: Noise = field(default_factory=Noise)
+    length_spread: float = 0.0
 
     def __post_init__(self) -> None:
         if self.patients < 1 or self.frames < 1 or self.loops < 1 or not 32 <= self.size <= 1024 or self.size % 2:
@@ -65,8 +67,9 @@ class Study:
 
     @property
     def key(self) -> str:
-        """A short hash of every parameter."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:10]
+        """A short hash of every parameter; one that came later takes part where it is used, so that older studies keep their key."""
+        facts = {name: value for name, value in asdict(self).items() if (name, value) != ("length_spread", 0.0)}
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:10]
 
 
 STUDIES = {
@@ -80,8 +83,8 @@ STUDIES = {
         ),
         # Muñoz et al., Dataset-2: 30 patients, 12 zones, one machine, both orientations, beam space.
         Study("munoz", VERSION, 30, 6, frames=20, fps=8, standard="soldati", scanners=("sim-cart",), beam=True),
-        # Corso: 11 patients, 14 zones, folders of JPEG.
-        Study("corso", VERSION, 11, 2, protocol="14", frames=30, fps=10, standard="soldati", masks=False, layout="san-matteo"),
+        # Corso: 11 patients, 14 zones, folders of JPEG, clips of different lengths.
+        Study("corso", VERSION, 11, 2, protocol="14", frames=30, fps=10, standard="soldati", layout="san-matteo", length_spread=0.4),
         # Four signs: single pictures, so clips are short.
         Study("four-signs", VERSION, 120, 24, protocol="6", frames=3, fps=2, standard="soldati", mix="signs", masks=False),
         # For tests only.

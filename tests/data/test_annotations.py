@@ -13,9 +13,10 @@ from PIL import Image, ImageDraw
 
 from lus_lightning.data.annotations import POLYLINE_PX, annotation_file, read_annotations
 from lus_lightning.data.cache import cached_mask
-from lus_lightning.data.datamodules import FrameMaskDataModule, Split
+from lus_lightning.data.datamodules import FrameMaskDataModule
 from lus_lightning.data.index import build_index
 from lus_lightning.data.masks import read_mask
+from lus_lightning.data.splits import Split
 from lus_lightning.errors import UserError
 from lus_lightning.labels import MASK_CLASSES
 from lus_lightning.simulator.clips import study_scene

@@ -5,9 +5,10 @@ import pandas as pd
 import pytest
 import torch
 
-from lus_lightning.data.datamodules import ClipDataModule, FrameDataModule, FrameMaskDataModule, Split
+from lus_lightning.data.datamodules import ClipDataModule, FrameDataModule, FrameMaskDataModule
 from lus_lightning.data.frames import FrameChoice
 from lus_lightning.data.readers import read_clip
+from lus_lightning.data.splits import Split
 from lus_lightning.data.transforms import Augmentation
 from lus_lightning.errors import UserError
 

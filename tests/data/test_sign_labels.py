@@ -9,9 +9,9 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from lus_lightning.data.datamodules import ClipDataModule, FrameDataModule, Split
+from lus_lightning.data.datamodules import ClipDataModule, FrameDataModule
 from lus_lightning.data.frames import label_table, labelled, target_table, targets, without_label
-from lus_lightning.data.splits import split_patients
+from lus_lightning.data.splits import Split, split_patients
 from lus_lightning.errors import UserError
 from lus_lightning.labels import SIGNS
 

@@ -146,6 +146,25 @@ def test_another_seed_is_another_split():
     assert len(splits) == 6
 
 
+@pytest.mark.parametrize("val_share", [0.0, 0.2])
+def test_each_of_the_test_folds_is_tested_once_with_every_class_in_training(val_share):
+    table = _random_table(23, 3)
+    splits = [split_patients(table, 0.2, val_share, 0, 4, test_folds=5, test_fold=i) for i in range(5)]
+    tested = pd.concat([split[split["split"] == "test"].assign(tested_in=i) for i, split in enumerate(splits)])
+    assert sorted(tested["clip"]) == sorted(table["clip"])
+    assert (tested.groupby("patient")["tested_in"].nunique() == 1).all()
+    assert sorted(tested.groupby("tested_in")["patient"].nunique()) == [4, 4, 5, 5, 5]
+    for split in splits:
+        assert set(table.merge(split)[lambda t: t["split"] == "train"]["score"]) == {0, 1, 2, 3}
+        assert ("val" in set(split["split"])) == (val_share > 0)
+
+
+@pytest.mark.parametrize("which", [{"test_folds": 1}, {"test_folds": 5, "test_fold": 5}, {"test_folds": 5, "test_patients": ["p1"]}])
+def test_a_test_fold_that_does_not_exist_is_refused(which):
+    with pytest.raises(UserError, match="cannot be tested"):
+        split_patients(_random_table(10, 0), 0.2, 0.0, 0, 0, **which)
+
+
 def test_every_patient_is_tested_on_sometime():
     table = _random_table(30, 0)
     tested = set()

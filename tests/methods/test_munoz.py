@@ -205,7 +205,7 @@ def test_a_clip_whose_field_of_view_is_refused_is_left_out_and_moves_no_patient(
         known, reasons = clip_geometries(clips, cache_dir, workers)
         return {row: g for row, g in known.items() if row % 5}, reasons | {clips["clip"][row]: "too dark" for row in known if row % 5 == 0}
 
-    monkeypatch.setattr("lus_lightning.data.datamodules.clip_geometries", refuse)
+    monkeypatch.setattr("lus_lightning.data.base.clip_geometries", refuse)
     data, _ = data_of(tiny_study, tmp_path, beam_space=True)
     assert set(data.refused.values()) == {"too dark"}
     assert not (data.samples["row"] % 5 == 0).any()

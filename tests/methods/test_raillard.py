@@ -11,8 +11,9 @@ from torch import nn
 
 from lus_lightning.callbacks.checkpoint import LastCheckpoint
 from lus_lightning.callbacks.predictions import PredictionWriter
-from lus_lightning.data.datamodules import FrameDataModule, Split
+from lus_lightning.data.datamodules import FrameDataModule
 from lus_lightning.data.frames import FrameChoice
+from lus_lightning.data.splits import Split
 from lus_lightning.data.transforms import Augmentation
 from lus_lightning.errors import UserError
 from lus_lightning.methods import FrozenFeatureClassifier

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from lus_lightning.data.index import build_index
 from lus_lightning.errors import UserError
 from lus_lightning.labels import MASK_CLASSES, SIGNS
 from lus_lightning.simulator import clips, dataset
@@ -103,6 +104,16 @@ def test_a_san_matteo_study_is_folders_of_stills_and_an_annotations_file(tmp_pat
     stills = sorted((tmp_path / "out" / note.patient / note.exam / note.area).glob("*.jpg"))
     assert len(stills) == 4
     assert cv2.imread(str(stills[0]), cv2.IMREAD_GRAYSCALE).shape == (64, 64)
+
+
+def test_the_san_matteo_adapter_reads_the_clips_and_scores_that_the_simulator_wrote(tiny_clips):
+    written = pd.read_csv(tiny_clips / "index.csv", dtype={"zone": str})
+    read = build_index(tiny_clips, "san-matteo").table.set_index("path").loc[written["path"]]
+    assert read["score"].tolist() == written["score"].astype("Int64").tolist()
+    assert (read[["patient", "zone"]].to_numpy() == written[["patient", "zone"]].to_numpy()).all()
+    assert read["frames"].tolist() == written["frames"].tolist()
+    assert written["frames"].nunique() > 5
+    assert set(read["standard"]) == {"soldati"}
 
 
 def test_a_study_is_simulated_into_the_cache_once_for_each_set_of_parameters(tmp_path, monkeypatch):
