@@ -3,6 +3,8 @@ VENV ?= .venv
 PYTHON ?= python3
 PY := $(VENV)/bin/python
 LUS := $(PY) -m lus_lightning
+# One process a core, each test file in one of them: its fixtures are made once.
+PYTEST := $(PY) -m pytest -n auto --dist loadfile
 
 # What reproduce-, quick-, report- and sweep- targets take:
 DATA ?=
@@ -44,15 +46,15 @@ sweep-%: install  ## a W&B sweep, or with LOCAL=1 the same file here: sweep-xing
 	$(LUS) sweep experiments/sweeps/$*.yaml $(if $(LOCAL),--local) $(if $(DATA),--root='$(DATA)') $(if $(RUN),--run 'runs/$(RUN)') $(if $(ARGS),--args='$(ARGS)')
 
 test: install  ## the tests (under 10 minutes on 2 cores)
-	$(PY) -m pytest
+	$(PYTEST)
 
 test-slow: install  ## the slow tests too
-	$(PY) -m pytest -m 'slow or not slow'
+	$(PYTEST) -m 'slow or not slow'
 
 check: install  ## lint, types, tests
 	$(PY) -m ruff check .
 	$(PY) -m mypy
-	$(PY) -m pytest
+	$(PYTEST)
 
 bench: install  ## speed, each measure beside a peer or a limit
 	for script in benchmarks/*.py; do $(PY) $$script $(DATA); done

@@ -37,8 +37,9 @@ def pocus() -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """The tests keep their frame cache and simulated studies to themselves."""
-    os.environ["LUS_CACHE"] = str(tmp_path_factory.mktemp("lus-cache"))
+    """The tests keep their frame cache and simulated studies to themselves; the processes of one `make test` share them."""
+    own = tmp_path_factory.getbasetemp()
+    os.environ["LUS_CACHE"] = str((own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "lus-cache")
 
 
 @pytest.fixture(scope="session")
