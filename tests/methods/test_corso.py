@@ -19,6 +19,7 @@ from lus_lightning.callbacks.nonfinite import FindNonFinite
 from lus_lightning.callbacks.predictions import PredictionWriter
 from lus_lightning.cli import main
 from lus_lightning.data.datamodules import ClipDataModule, FrameDataModule
+from lus_lightning.data.frames import FrameChoice
 from lus_lightning.data.splits import Split
 from lus_lightning.data.transforms import Augmentation
 from lus_lightning.errors import UserError
@@ -245,3 +246,15 @@ def test_every_patient_of_a_cross_validation_is_tested_once_by_a_run_that_did_no
         assert set(own.loc[own["split"] == "test", "patient"]) == set(split.loc[split["fold"] == fold, "patient"])
     with pytest.raises(UserError, match="tested in an earlier fold"):
         pool_folds(tmp_path / "wrong", [tmp_path / "folds" / "0"] * 2)
+
+
+@pytest.mark.slow
+def test_a_deep_net_trains_for_200_epochs_without_any_nan_and_its_loss_falls(tiny_clips, tmp_path):
+    model = video(backbone="resnet50", lr=0.001, schedule="constant", hidden=64, checkpointing=True)
+    data = data_module(tiny_clips, iterations=2, num_workers=0, choice=FrameChoice(max_frames=4), augmentation=Augmentation())
+    data.part = lambda split, part=data.part: part(split).head(8)
+    trainer(tmp_path, max_epochs=200).fit(model, data)  # FindNonFinite would end it
+    curves = pd.read_csv(tmp_path / "curves.csv")
+    assert len(curves) == 200
+    assert curves["train/loss"].notna().all()
+    assert curves["train/loss"].tail(10).mean() < 0.7 * curves["train/loss"].head(10).mean()
