@@ -19,10 +19,12 @@ class FrameChoice:
     Args:
         max_frames: at most this many a clip, spread evenly over it; all if none.
         min_gap: neighbouring picks are at least this many frames apart.
+        clip_labels: a frame has its clip's label, even where frames have labels of their own.
     """
 
     max_frames: int | None = None
     min_gap: int = 1
+    clip_labels: bool = False
 
     def pick(self, n_frames: int, first: int = 0) -> np.ndarray:
         """Frame numbers, from `first` (behind black leading frames) to `n_frames` - 1."""
@@ -35,7 +37,7 @@ class FrameChoice:
 def frame_table(clips: pd.DataFrame, choice: FrameChoice, raters_agree: bool = False, labels: str = "score") -> pd.DataFrame:
     """One row per chosen frame: `row` (position in the index), `frame`, `clip`, `patient`, and its target (see `target_table`).
 
-    A frame's target is its own label where the clip has `frame_labels`, else its clip's. With `raters_agree` a frame on which two
+    A frame's target is its own label where the clip has `frame_labels` (and not `choice.clip_labels`), else its clip's. With `raters_agree` a frame on which two
     raters differ has no score, so it is neither trained nor tested on (Xing et al., section 2.4).
     """
     named = ("score", "rater_1", "rater_2") if labels == "score" else SIGNS
@@ -47,7 +49,7 @@ def frame_table(clips: pd.DataFrame, choice: FrameChoice, raters_agree: bool = F
     first = 0
     for frames, path in zip(picks, clips.get("frame_labels", [None] * len(clips)), strict=True):
         here = slice(first, first := first + len(frames))
-        if isinstance(path, str):
+        if isinstance(path, str) and not choice.clip_labels:
             own = pd.read_csv(path)  # checked when the clip was indexed (`probe`)
             places = pd.Index(own["frame"]).get_indexer(frames)
             for name in set(named) & set(own):

@@ -32,6 +32,14 @@ def test_a_frame_sample_is_the_decoded_frame_with_its_own_label(tiny_study):
         assert sample["target"] == pd.read_csv(tiny_study / clip["frame_labels"]).set_index("frame")["score"][row["frame"]]
 
 
+def test_frames_may_all_have_the_label_of_their_clip(tiny_study):
+    index = pd.read_csv(tiny_study / "index.csv")
+    data = module(FrameDataModule, tiny_study, choice=FrameChoice(clip_labels=True))
+    known = data.samples[data.samples["target"] >= 0]
+    assert (known["target"].to_numpy() == index["score"].to_numpy()[known["row"]]).all()
+    assert (known["target"] != module(FrameDataModule, tiny_study).samples.loc[known.index, "target"]).any()
+
+
 def test_a_batch_has_uint8_pictures_and_int64_numbers_and_nothing_else(tiny_study):
     for kind in (FrameDataModule, FrameMaskDataModule, ClipDataModule):
         data = module(kind, tiny_study, batch_size=2)
