@@ -37,8 +37,8 @@ class FrameChoice:
 def frame_table(clips: pd.DataFrame, choice: FrameChoice, raters_agree: bool = False, labels: str = "score") -> pd.DataFrame:
     """One row per chosen frame: `row` (position in the index), `frame`, `clip`, `patient`, and its target (see `target_table`).
 
-    A frame's target is its own label where the clip has `frame_labels` (and not `choice.clip_labels`), else its clip's. With `raters_agree` a frame on which two
-    raters differ has no score, so it is neither trained nor tested on (Xing et al., section 2.4).
+    A frame's target is its own label where the clip has `frame_labels` (and not `choice.clip_labels`), else its clip's. With `raters_agree`
+    a frame on which two raters differ has no score, so it is neither trained nor tested on (Xing et al., section 2.4).
     """
     named = ("score", "rater_1", "rater_2") if labels == "score" else SIGNS
     picks = [choice.pick(int(n), int(first)) for n, first in zip(clips["frames"], clips["first_frame"], strict=True)]
