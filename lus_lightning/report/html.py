@@ -227,8 +227,9 @@ def stamp(run: Run, table: Table) -> str:
 
 
 def parts_of(run: Run) -> list[dict[str, Any]]:
-    """Patients, clips and images of each part of the split."""
-    images = run.predictions.drop_duplicates(["split", "row", "frame"]).groupby("split").size()
+    """Patients, clips and images of each part of the split; no image (0) where whole clips were scored."""
+    samples = run.predictions.drop_duplicates(["split", "row", "frame"])
+    images = (samples["frame"] >= 0).groupby(samples["split"]).sum()
     names = {"train": "oof", "val": "val", "test": "test"}
     return [
         {"part": part, "patients": rows["patient"].nunique(), "clips": len(rows), "images": images.get(names[str(part)])}

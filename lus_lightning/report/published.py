@@ -72,9 +72,9 @@ class Published:
     @property
     def citation(self) -> str:
         """First author, title, and what is known of journal and year."""
-        first = self.paper["authors"].split(",")[0]
+        first, *others = self.paper["authors"].split(",")
         known = [str(self.paper[key]) for key in ("journal", "year") if self.paper[key]]
-        return ", ".join([f"{first} et al.", f"“{self.paper['title']}”", *known])
+        return ", ".join([f"{first} et al." if others else first, f"“{self.paper['title']}”", *known])
 
 
 def _table(entry: dict[str, Any]) -> PrintedTable:

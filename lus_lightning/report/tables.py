@@ -175,7 +175,12 @@ def summary_table(members: Mapping[str, Any], member: str) -> Table:
         "Sensitivity (recall), specificity, precision, F1 and ROC-AUC are means over the classes that occur; coverage is the share"
         " that got an answer, and an abstention counts as an error.",
     )
-    return Table("summary", f"{member}: every level", "", cells(entries), digits=2, notes=notes)
+    return Table("summary", f"{member}: every level", "", cells(entries), digits=2, notes=notes, noun=_noun(members[member]))
+
+
+def _noun(levels: Iterable[str]) -> str:
+    """What a member's largest n counts: a network that takes whole clips has no images."""
+    return "images" if "frame" in levels else "clips"
 
 
 def members_table(members: Mapping[str, Any], name: str = "members", against: str = "the labels") -> Table:
@@ -186,7 +191,7 @@ def members_table(members: Mapping[str, Any], name: str = "members", against: st
         (f"{member}{f' · {sign}' if sign else ''}", LEVEL_NAMES[level], None, estimate(record, "accuracy"))
         for member, level, sign, record in sorted(found, key=lambda f: order[f[1]])
     ]
-    return Table(name, f"Accuracy against {against}", "", cells(entries), digits=2)
+    return Table(name, f"Accuracy against {against}", "", cells(entries), digits=2, noun=_noun(level for _, level, _, _ in found))
 
 
 def sums_table(members: Mapping[str, Any], member: str) -> Table | None:
