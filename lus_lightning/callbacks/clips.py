@@ -25,7 +25,8 @@ class ClipRecord(pl.Callback):
       sector (`in_sector`) and the sector's share of the picture (`sector_share`: what a mask alike everywhere would have); `in_b_lines` and
       `b_line_share` likewise, over the frames that truly show B-lines. NaN where the field of view, or the true masks, are not known;
     - `attention/<row>.npz` of some tested clips of every score: `frames` (T, H, W) uint8 as the network saw them, `attention` (T, h, w)
-      float16 in [0, 1], `share` (T,) of each frame in what the clip becomes, where the pooling tells, `clip`, `target` and `pred`.
+      float16 in [0, 1], `share` (T,) of each frame in what the clip becomes, where the pooling tells, `likely` (T,), the
+      probability that the last layer gives the said score at each frame, `clip`, `target` and `pred`.
     """  # fmt: skip
 
     def __init__(self) -> None:
@@ -71,11 +72,12 @@ class ClipRecord(pl.Callback):
             self._table.append(pd.DataFrame([entry]))
             if row in self._wanted and not is_dry(trainer):
                 share = {} if reading.frames is None else {"share": reading.frames[i, :n].cpu().numpy()}
+                likely = reading.frame_logits[i, :n].softmax(1)[:, int(said[i])].cpu().numpy()
                 folder = Path(trainer.default_root_dir) / "attention"
                 folder.mkdir(parents=True, exist_ok=True)
                 np.savez_compressed(
                     folder / f"{row}.npz", frames=batch["frames"][i, :n, 0].cpu().numpy(), attention=attention.half().numpy(), **share,
-                    clip=data.sources.clips["clip"].iloc[row], target=int(outputs.target[i]), pred=int(said[i]),
+                    clip=data.sources.clips["clip"].iloc[row], target=int(outputs.target[i]), pred=int(said[i]), likely=likely,
                 )  # fmt: skip
 
     def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:

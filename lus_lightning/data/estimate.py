@@ -8,9 +8,11 @@ from typing import Final
 import cv2
 import numpy as np
 
+from lus_lightning.data.focus import gradients
 from lus_lightning.data.geometry import Geometry, scan_maps
 from lus_lightning.data.lit import MAX_FRAMES, Lit, Outline, lit_region, outline
-from lus_lightning.data.sector import Sector, fit_sector
+from lus_lightning.data.ray import AGREE, longest_ray, sector_on
+from lus_lightning.data.sector import Sector, fit_sector, outer_arc
 from lus_lightning.data.shared import SURE, Shared, astray, best_sector
 
 THRESHOLDS: Final = (8, 3, 0)
@@ -27,7 +29,8 @@ class Estimate:
     """A field of view estimated from a clip, or read from its data.
 
     `geometry` is none where it is refused, for `reason`. `confidence` 0-1. `seen` names the sides of the field of view that are seen
-    (left, right, outer, inner); the other ones are put where the last light is. `overlap` is the intersection over union of the convex
+    (left, right, outer, inner); the other ones are put where the last light is; "lines" if the apex is where those within the picture meet,
+    as the edges leave it open. `overlap` is the intersection over union of the convex
     hulls of the field of view in the picture and of what lights up, at the one of the `THRESHOLDS` where they agree best: what lies in
     shadow, or where the probe does not touch, never lights up. `shared` says what other clips of the probe told: nothing, its "angle",
     or the whole "sector".
@@ -46,26 +49,41 @@ def estimate_geometry(frames: np.ndarray, probe: str | None = None, shared: Shar
 
     A sector is taken to be symmetric to a vertical axis. A picture that is lit from border to border shows no edge: it is a linear field
     of view if the probe is said to be, otherwise it is refused. With what the probe's other clips have `shared` one of their sectors is
-    taken if the edges that are seen lie on it, otherwise one of their angle.
+    taken if the edges that are seen lie on it, otherwise one of their angle. Where the edges leave the apex open, it is where the lines
+    within the picture meet, if one ray is seen.
     """
     few, factor = _reduced(frames)
+    angle = shared.angle if shared else None
     best = _most_sure(few, partial(_recalled, probe=probe, shared=shared.reduced(factor))) if shared else None
     if best is None or best.geometry is None:
-        best = _most_sure(few, partial(_estimate, probe=probe, angle=shared.angle if shared else None))
-    if best.geometry is None:
+        best = _most_sure(few, partial(_estimate, probe=probe, angle=angle))
+    if best.confidence <= SURE and best.shared != "sector" and probe != "linear" and not _is_linear(best):
+        met = _most_sure(few, partial(_met, frames=few, probe=probe, angle=angle), SURE_ENOUGH, faint_first=True)
+        best = max(best, met, key=_sureness) if _apart(best, met) else best
+    if (geometry := best.geometry) is None:
         return best
-    overlap = max(_overlap(_in_window(best.geometry, outline(found)), found.lit) for found in (lit_region(few, t) for t in THRESHOLDS))
-    return replace(best, geometry=_enlarged(best.geometry, factor, frames.shape[1:]), overlap=overlap)
+    outlines = [(found, outline(found)) for found in (lit_region(few, t) for t in THRESHOLDS)]
+    if not _is_linear(best) and "outer" not in best.seen and (deeper := _deepened(geometry, [edges for _, edges in outlines])):
+        best, geometry = replace(best, seen=(*best.seen, "outer")), deeper
+    overlap = max(_overlap(_in_window(geometry, edges), found.lit) for found, edges in outlines)
+    return replace(best, geometry=_enlarged(geometry, factor, frames.shape[1:]), overlap=overlap)
 
 
-def _most_sure(frames: np.ndarray, estimate: Callable[[Lit], Estimate]) -> Estimate:
-    """The best estimate over the thresholds, the first that is sure."""
+def _deepened(geometry: Geometry, outlines: list[Outline]) -> Geometry | None:
+    """With the outer arc, where that is an edge at another threshold: faint noise may end there, deeper than what is bright."""
+    size, depth = max(geometry.height, geometry.width), geometry.radius_mm + geometry.depth_mm
+    points, outer = max(outer_arc(edges, np.array(geometry.apex_px()), geometry.aperture, size) for edges in outlines)
+    return replace(geometry, depth_mm=outer - geometry.radius_mm) if points and outer >= depth else None
+
+
+def _most_sure(frames: np.ndarray, estimate: Callable[[Lit], Estimate], enough: float = SURE, faint_first: bool = False) -> Estimate:
+    """The best estimate over the thresholds, the first that is sure `enough`."""
     best = Estimate(None, 0.0, "nothing lights up")
-    for threshold in THRESHOLDS:
+    for threshold in THRESHOLDS[::-1] if faint_first else THRESHOLDS:
         found = lit_region(frames, threshold)
         if found.lit.mean() > 0.02:
             best = max(estimate(found), best, key=lambda e: e.confidence)
-        if best.confidence > SURE:
+        if best.confidence > enough:
             break
     return best
 
@@ -102,6 +120,32 @@ def _estimate(found: Lit, probe: str | None, angle: float | None) -> Estimate:
         sector = fit_sector(edges, found.lit.shape, angle)
         tried.insert(0, _judged(found, edges, sector, probe, angle) if sector else Estimate(None, 1e-6, _NO_EDGE))
     return max(tried, key=lambda e: e.confidence)
+
+
+def _met(found: Lit, frames: np.ndarray, probe: str | None, angle: float | None) -> Estimate:
+    """A sector of one ray, whose apex is where the lines within the picture meet."""
+    edges, size = outline(found), max(found.lit.shape)
+    rays = [ray for side in ("left", "right") if (ray := longest_ray(edges, side, size, angle))]
+    seen = gradients(frames, found, edges) if rays else []
+    sectors = [sector_on(ray, edges, seen, size) for ray in rays if seen]
+    judged = [_judged(found, edges, sector, probe, angle) for sector in sectors if sector]
+    return max(judged, key=_sureness, default=Estimate(None, 0.0, _NO_EDGE))
+
+
+def _is_linear(estimate: Estimate) -> bool:
+    return estimate.geometry is not None and estimate.geometry.probe == "linear"
+
+
+def _apart(one: Estimate, other: Estimate) -> bool:
+    """Whether two estimates put the apex at different places; where they agree that from more edges is the more precise."""
+    if one.geometry is None or other.geometry is None:
+        return True
+    away = np.subtract(one.geometry.apex_px(), other.geometry.apex_px())
+    return bool(np.hypot(*away) > AGREE * max(one.geometry.height, one.geometry.width))
+
+
+def _sureness(estimate: Estimate) -> tuple[bool, float]:
+    return estimate.geometry is not None, estimate.confidence
 
 
 def _enlarged(small: Geometry, factor: float, shape: tuple[int, ...]) -> Geometry:
@@ -148,15 +192,16 @@ def _judged(found: Lit, edges: Outline, sector: Sector, probe: str | None, angle
         "no side is seen that opens as the probe's other clips do": 1.0 if angle is None or {"left", "right"} & sector.seen else 0.0,
         "the sides of what lights up are bowed, as no sector's are": 0.0 if sector.bowed else 1.0,
         f"only {sector.explained:.0%} of the outline of what lights up lies on the edges of the best sector":
-            float(np.clip((sector.explained - 0.1) / 0.1, 0, 1)),
+            1.0 if sector.met else float(np.clip((sector.explained - 0.1) / 0.1, 0, 1)),
         "too little of the edges is seen to tell the apex" + (f" (within {sector.apex_sd:.0f} pixels)" if sector.apex_sd < 1e3 else ""):
             1 / (1 + (sector.apex_sd / (0.03 * max(mask.shape))) ** 2),
         f"the best sector and what lights up overlap by {overlap:.0%} only": float(np.clip((overlap - 0.45) / 0.4, 0, 1)),
         f"{off:.0%} of what lights up lies outside the best sector": float(np.clip(1 - off / 0.06, 0, 1)),
     }  # fmt: skip
-    sure, seen = float(np.prod(list(marks.values()))), tuple(sorted(sector.seen))
+    sure, seen = float(np.prod(list(marks.values()))), (*sorted(sector.seen), *["lines"] * sector.met)
     if sure < SURE_ENOUGH:
         return Estimate(None, sure, min(marks, key=marks.__getitem__), seen, overlap)
+    sure = min(sure, SURE) if sector.met else sure  # other clips of the probe may know better
     return Estimate(geometry, sure, "", seen, overlap, "" if angle is None else "angle")
 
 

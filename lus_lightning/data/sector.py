@@ -28,6 +28,7 @@ class Sector:
 
     `seen` names the sides on which it rests; the other values mean nothing. `apex_sd` is the apex's standard error in pixels, `explained`
     the share of the outline that lies on those sides, `score` its points on the sector less those beyond. `bowed` if its rays are no lines.
+    `met` if the apex is where the lines within the picture meet, rather than told by the edges alone.
     """
 
     apex: tuple[float, float]
@@ -39,6 +40,7 @@ class Sector:
     explained: float
     score: float
     bowed: bool
+    met: bool = False
 
 
 def fit_sector(found: Outline, shape: tuple[int, int], angle: float | None = None) -> Sector | None:
@@ -51,11 +53,11 @@ def fit_sector(found: Outline, shape: tuple[int, int], angle: float | None = Non
     rows = np.concatenate([np.linspace(-1.6, -0.8, 16)[:-1], np.linspace(-0.8, 0.35, 47)]) * height
     grid = np.stack(np.meshgrid(columns, rows), axis=-1).reshape(-1, 2)
     cell = np.stack(np.meshgrid(np.linspace(-1, 1, 5) * 0.015 * width, np.linspace(-1, 1, 7) * 0.02 * height), axis=-1).reshape(-1, 2)
-    total, _ = _search(found, grid, scale, 3.0, angle)
+    total, _ = search(found, grid, scale, 3.0, angle)
     starts = []
     for _ in range(_STARTS):
         k = int(total.argmax())
-        score, values = _search(found, grid[k] + cell, scale, 1.0, angle)
+        score, values = search(found, grid[k] + cell, scale, 1.0, angle)
         j = int(score.argmax())
         starts.append((float(score[j]), np.concatenate([grid[k] + cell[j], values[j]])))
         total[np.abs((grid - grid[k]) / (0.04 * width, 0.05 * height)).max(axis=1) < 1] = -np.inf
@@ -68,7 +70,7 @@ def fit_sector(found: Outline, shape: tuple[int, int], angle: float | None = Non
     return max((fit for fit in fits if fit), key=lambda fit: fit.score, default=None)
 
 
-def _search(found: Outline, apexes: np.ndarray, scale: float, coarse: float, known: float | None = None) -> tuple[np.ndarray, np.ndarray]:
+def search(found: Outline, apexes: np.ndarray, scale: float, coarse: float, known: float | None = None) -> tuple[np.ndarray, np.ndarray]:
     """How well each apex (K, 2) outlines what is lit, (K,), and the best (or the known) angle, outer and inner radius, (K, 3)."""
     radius_step = coarse * scale / 110
     middle = np.concatenate(list(found.points.values())).mean(axis=0)
@@ -84,12 +86,12 @@ def _search(found: Outline, apexes: np.ndarray, scale: float, coarse: float, kno
         else:
             radius, bins = np.hypot(x, y) / radius_step, radius_bins
             index = np.where(y > 0, radius if side == "outer" else bins - radius, bins)
-        counts[side] = _counts(index[:, firm], bins), _counts(index, bins)
+        counts[side] = counts_of(index[:, firm], bins), counts_of(index, bins)
     at = None if known is None else (known / angle_step[:, 0]).astype(int)
     both, every = (a + b for a, b in zip(counts["left"], counts["right"], strict=True))
-    rays, bent = _peak(both, every, at)
-    below, outer = _peak(*counts["outer"])
-    above, inner = _peak(*counts["inner"])
+    rays, bent = peak(both, every, at)
+    below, outer = peak(*counts["outer"])
+    above, inner = peak(*counts["inner"])
     score = rays + WEIGHTS["outer"] * below + WEIGHTS["inner"] * np.maximum(above, 0)
     angle = bent * angle_step[:, 0] if known is None else np.full(len(bent), known)
     return score, np.stack([angle, outer * radius_step, (radius_bins - inner) * radius_step], axis=1)
@@ -100,13 +102,13 @@ def _thinned(points: np.ndarray, firm: np.ndarray, most: int = 110) -> tuple[np.
     return points[kept], firm[kept]
 
 
-def _counts(index: np.ndarray, bins: int) -> np.ndarray:
+def counts_of(index: np.ndarray, bins: int) -> np.ndarray:
     """Histograms (K, bins) of the rows of (K, N), the last bin for all beyond."""
     place = np.clip(index.astype(np.int32), 0, bins - 1) + np.arange(len(index), dtype=np.int32)[:, None] * bins
     return np.bincount(place.ravel(), minlength=len(index) * bins).reshape(-1, bins).astype(np.float32)
 
 
-def _peak(firm: np.ndarray, every: np.ndarray, at: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+def peak(firm: np.ndarray, every: np.ndarray, at: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
     """For each row of (K, bins) the bin (or that of `at`) around which most lie while few lie in higher ones: score and bin, each (K,)."""
     padded = np.pad(firm, ((0, 0), (1, 1)))
     near = padded[:, :-2] + padded[:, 1:-1] + padded[:, 2:]
@@ -136,38 +138,55 @@ def _refine(found: Outline, q: np.ndarray, scale: float, angle: float | None = N
     unit = max(1.0, scale / 224)
     chosen: dict[str, np.ndarray] = {}
     for reach in (4.5 * unit, 2.7 * unit, 1.5 * unit, 1.2 * unit):
-        near = {s: found.points[s][found.firm[s] & (np.abs(offsets(q, s, found.points[s])[0]) < reach)] for s in SIDES}
-        chosen = {s: points for s, points in near.items() if len(points) >= _LEAST[s]}
-        if "outer" in chosen and reach < 3 * unit and not _is_edge(found, q, unit):
-            del chosen["outer"]
+        chosen = sides_on(found, q, reach, unit)
         if not chosen:
             return None
         q, slopes = _least_squares(q, chosen, 1, angle, loss="soft_l1", f_scale=0.5 * unit, max_nfev=30)
+        if angle is None and not {"left", "right"} & chosen.keys():  # arcs alone leave the angle to where the light ends
+            q[2] = search(found, q[None, :2], scale, 1.0)[1][0, 0]
         if np.abs(q[:2]).max() > 4 * scale or not 0 < q[2] < 1.4:
             return None
-        if angle is None and not {"left", "right"} & chosen.keys():
-            q[2] = _search(found, q[None, :2], scale, 1.0)[1][0, 0]
     q, spread = _sharpened(q, chosen, angle), max(0.3, float(np.sqrt(np.mean(_residuals(q, chosen, 1) ** 2))))
     errors = np.diag(np.linalg.pinv(slopes.T @ slopes))
+    sd = spread * float(np.sqrt(max(errors[0] + errors[1], 0))) if len(chosen) > 1 or "outer" in chosen else np.inf
+    return described(found, q, chosen, sd, unit)
+
+
+def sides_on(found: Outline, q: np.ndarray, reach: float, unit: float) -> dict[str, np.ndarray]:
+    """The sides of the sector (column, row, angle, outer, inner) with enough firm points within `reach` pixels, and those points (N, 2)."""
+    near = {s: found.points[s][found.firm[s] & (np.abs(offsets(q, s, found.points[s])[0]) < reach)] for s in SIDES}
+    chosen = {s: points for s, points in near.items() if len(points) >= _LEAST[s]}
+    if "outer" in chosen and reach < 3 * unit and not _is_edge(found, q, unit):
+        del chosen["outer"]
+    return chosen
+
+
+def outer_arc(found: Outline, apex: np.ndarray, angle: float, size: int) -> tuple[int, float]:
+    """How many points of the outline lie on a sector's outer arc, 0 where that is no edge, and its radius in pixels."""
+    if not len(found.points["outer"]):
+        return 0, 0.0
+    unit = max(1.0, size / 224)
+    q = np.array([*apex, *search(found, apex[None], float(size), 1.0, angle)[1][0]])
+    radii = np.hypot(*(found.points["outer"] - apex).T)
+    if (near := found.firm["outer"] & (np.abs(radii - q[3]) < 3 * unit)).any():
+        q[3] = np.median(radii[near])
+    points = sides_on(found, q, 1.5 * unit, unit).get("outer")
+    if points is None or (offsets(q, "outer", found.points["outer"])[0] > 2 * unit).sum() > 0.1 * len(points):
+        return 0, 0.0
+    return len(points), float(np.median(np.hypot(*(points - apex).T)))
+
+
+def described(found: Outline, q: np.ndarray, seen: Collection[str], sd: float, unit: float, met: bool = False) -> Sector:
+    """The sector (column, row, angle, outer, inner) that rests on the sides `seen`, with what speaks for it."""
     score = 0.0
     for side in SIDES:
         off = offsets(q, side, found.points[side])[0]
-        score += WEIGHTS[side] * (side in chosen) * (found.firm[side] & (np.abs(off) < 1.2 * unit)).sum().item()
-        score -= WEIGHTS[side] * 2 * int((off > 2 * unit).sum()) * (side in chosen or side in ("left", "right"))
-    sd = spread * float(np.sqrt(max(errors[0] + errors[1], 0))) if len(chosen) > 1 or "outer" in chosen else np.inf
+        score += WEIGHTS[side] * (side in seen) * (found.firm[side] & (np.abs(off) < 1.2 * unit)).sum().item()
+        score -= WEIGHTS[side] * 2 * int((off > 2 * unit).sum()) * (side in seen or side in ("left", "right"))
     every = np.concatenate(list(found.points.values()))
-    explained = float(np.mean(np.min([np.abs(offsets(q, side, every)[0]) for side in chosen], axis=0) < 1.5 * unit))
-    return Sector(
-        (float(q[0]), float(q[1])),
-        float(q[2]),
-        float(q[3]),
-        float(q[4]),
-        frozenset(chosen),
-        sd,
-        explained,
-        score,
-        _bowed(found, q, chosen, unit),
-    )
+    explained = float(np.mean(np.min([np.abs(offsets(q, side, every)[0]) for side in seen], axis=0) < 1.5 * unit))
+    column, row, angle, outer, inner = map(float, q)
+    return Sector((column, row), angle, outer, inner, frozenset(seen), sd, explained, score, is_bowed(found, q, seen, unit), met)
 
 
 def _least_squares(
@@ -191,7 +210,7 @@ def _least_squares(
     return whole(fit.x), fit.jac
 
 
-def _bowed(found: Outline, q: np.ndarray, seen: Collection[str], unit: float) -> bool:
+def is_bowed(found: Outline, q: np.ndarray, seen: Collection[str], unit: float) -> bool:
     """Whether every ray that is seen is a piece of a smooth curve, as of a disc or an ellipse of light."""
     curves = []
     for side in {"left", "right"} & set(seen):

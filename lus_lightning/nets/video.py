@@ -29,11 +29,14 @@ class ClipReading:
         logits: (B, n_classes) float32.
         attention: the masks (B, T, h, w) in [0, 1]; 0 behind a clip's length.
         frames: share of each frame in what the clip becomes, (B, T), a clip's adding to 1; none where the pooling tells none.
+        frame_logits: what the last layer says of the state at each frame, (B, T, n_classes): weighted by `frames` they add up to `logits`,
+            with pooling by mean or attention.
     """
 
     logits: Tensor
     attention: Tensor
     frames: Tensor | None
+    frame_logits: Tensor
 
 
 class FeatureMaps(GreyNetwork):
@@ -230,18 +233,18 @@ class ClipNetwork(nn.Module):
     @torch.no_grad()
     def explain(self, frames: Tensor, length: Tensor) -> ClipReading:
         """As `forward`, and where it looked."""
-        logits, masks, share = self._read(frames, length)
+        logits, masks, share, states = self._read(frames, length)
         attention = pad_sequence(masks.float().split(length.tolist()), batch_first=True)
-        return ClipReading(logits, attention, share)
+        return ClipReading(logits, attention, share, self.head(pad_packed_sequence(states, batch_first=True)[0]))
 
-    def _read(self, frames: Tensor, length: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+    def _read(self, frames: Tensor, length: Tensor) -> tuple[Tensor, Tensor, Tensor | None, PackedSequence]:
         real = torch.arange(frames.shape[1], device=frames.device) < length.to(frames.device)[:, None]
         attended, masks = self._see(frames.flatten(0, 1), real.flatten().nonzero()[:, 0])
         with torch.autocast(frames.device.type, enabled=False):
             sequences = pack_sequence(attended.float().split(length.tolist()), enforce_sorted=False)
             states, (final, _) = self.lstm(sequences)
             clips, share = self.pool(states, final)
-            return self.head(clips), masks, share
+            return self.head(clips), masks, share, states
 
     def _see(self, frames: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
         """What is attended (N, channels) and the masks (N, h, w) of the frames at `places` (N,), a chunk of them at a time."""

@@ -99,6 +99,15 @@ def test_san_matteo_is_folders_of_stills_with_annotations(tmp_path):
     assert index.left_out["path"].tolist() == ["1047/e2/5"]
 
 
+def test_san_matteos_annotations_are_read_as_the_authors_code_has_them(tmp_path):
+    _san_matteo(tmp_path)
+    table = build_index(tmp_path).table
+    (tmp_path / "Annotations.txt").write_text("1051/e1/3;2\n1047/e2/5;1\n")
+    again = build_index(tmp_path)
+    pd.testing.assert_frame_equal(again.table, table)
+    assert again.left_out["path"].tolist() == ["1047/e2/5"]
+
+
 def test_an_area_scored_twice_is_told(tmp_path):
     _san_matteo(tmp_path)
     with (tmp_path / "Annotations.txt").open("a") as notes:

@@ -22,7 +22,7 @@ from lus_lightning.data.beamspace import (
     scan_convert,
     to_beam,
 )
-from lus_lightning.data.geometry import Geometry, scan_maps
+from lus_lightning.data.geometry import LINES, SAMPLES, Geometry, scan_maps
 from lus_lightning.data.index import build_index
 from lus_lightning.data.readers import read_clip
 from lus_lightning.data.shared import CLIPS, agreed
@@ -125,6 +125,44 @@ def test_a_disc_or_an_ellipse_of_light_is_refused(axes, probe):
     found = estimate_geometry(np.random.default_rng(0).integers(30, 200, (8, 224, 224)).astype(np.uint8) * light, probe)
     assert found.geometry is None
     assert found.reason
+
+
+@pytest.fixture(scope="module")
+def one_ray():
+    """Where a sector lies of which the picture's border leaves the left ray alone, and pictures with bright scan lines and without."""
+    geometry = Geometry("convex", 0.6, 90.0, 300.0, 224, 224, 1.0, 100.0, -45.0, scaled=False)
+    rng = np.random.default_rng(3)
+    speckle = rng.integers(60, 120, (6, LINES, SAMPLES))
+    lines = np.repeat(rng.integers(60, 255, 16), 8)[:, None] / 255
+    return geometry, {name: scan_convert((speckle * gain).astype(np.uint8), geometry) for name, gain in (("lines", lines), ("even", 1.0))}
+
+
+def test_a_sector_of_one_ray_has_its_apex_where_the_lines_within_meet(one_ray):
+    true, pictures = one_ray
+    found = estimate_geometry(pictures["lines"])
+    assert {"left", "lines"} <= set(found.seen)
+    assert "right" not in found.seen
+    apex, angle, _ = _errors(true, found.geometry, ())
+    assert apex < 2
+    assert angle < 0.5
+    mirrored = estimate_geometry(pictures["lines"][:, :, ::-1]).geometry
+    np.testing.assert_allclose(mirrored.apex_px(), (223 - found.geometry.apex_px()[0], found.geometry.apex_px()[1]), atol=1)
+
+
+def test_a_sector_of_one_ray_without_lines_is_refused(one_ray):
+    found = estimate_geometry(one_ray[1]["even"])
+    assert found.geometry is None
+    assert found.reason
+
+
+def test_the_outer_arc_is_where_faint_noise_ends_and_not_what_is_bright(rendered):
+    for true, frames in rendered["sim-cart"][:3]:
+        sample, line = scan_maps(true)
+        faint = np.random.default_rng(0).integers(4, 8, frames.shape) * _inside(true)
+        ragged = sample > (0.7 + 0.1 * np.sin(line / 5)) * SAMPLES
+        found = estimate_geometry(np.where(ragged, faint, np.maximum(frames, faint)).astype(np.uint8))
+        assert "outer" in found.seen
+        assert _errors(true, found.geometry, found.seen)[2] < 2
 
 
 @pytest.fixture(scope="module")

@@ -138,6 +138,8 @@ def test_the_maps_and_the_weight_of_each_frame_can_be_had(pooling):
         return
     torch.testing.assert_close(reading.frames.sum(1), torch.ones(4))
     assert not reading.frames[outside].any()
+    if pooling in ("mean", "attention"):
+        torch.testing.assert_close((reading.frames[..., None] * reading.frame_logits).sum(1), reading.logits)
     if pooling == "mean":
         torch.testing.assert_close(reading.frames[0, :3], torch.full((3,), 1 / 3))
 

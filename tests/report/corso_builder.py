@@ -65,6 +65,7 @@ def write_attention(folder, rng, tested, with_masks, even):
         attention = np.clip(np.linspace(0, 0.8, 4)[None, :, None] + rng.normal(0, 0.08, (n, 4, 5)), 0, 1).astype(np.float16)
         share = np.full(n, 1 / n) if even else rng.dirichlet(np.full(n, 3.0))
         kept = {"frames": frames, "attention": attention, "clip": clip["clip"], "target": clip["score"], "pred": 2}
+        kept |= {"likely": rng.uniform(0.1, 0.9, n).astype(np.float32)}
         kept |= {} if i == 0 else {"share": share.astype(np.float32)}  # such as a pooling that tells none
         np.savez(folder / "attention" / f"{clip['row']}.npz", **kept)
 

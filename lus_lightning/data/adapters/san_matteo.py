@@ -1,8 +1,9 @@
 """The San Matteo layout (Corso, video net, section on data): folders `patient/exam/area/` of JPEG frames, and `Annotations.txt`.
 
-How Annotations.txt was written is not published. This is our definition, and the simulator writes it: a table with a header line,
-`patient,exam,area,score`, separated by commas or tabs, one line per area; an empty score is an area that nobody scored. Scores are after
-Soldati et al. 2020. Areas that are numbers 1-14 are the zones of the 14-zone protocol.
+The report does not say how Annotations.txt is written. Ours, which the simulator writes, is a table with a header line,
+`patient,exam,area,score`, separated by commas or tabs, one line per area; an empty score is an area that nobody scored. Lines
+`patient/exam/area;score` without a header, as the author's public code reads them, are read too. Scores are after Soldati et al. 2020.
+Areas that are numbers 1-14 are the zones of the 14-zone protocol.
 """
 
 from pathlib import Path
@@ -30,7 +31,7 @@ def read(root: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     Raises:
         UserError: Annotations.txt is missing, lacks a column, or scores an area twice.
     """
-    notes = read_strings(root / _NOTES)
+    notes = _notes(root / _NOTES)
     need_columns(notes, {*_KEY, "score"}, root / _NOTES)
     if (twice := notes.duplicated(_KEY)).any():
         row = int(twice.to_numpy().argmax())
@@ -54,3 +55,12 @@ def read(root: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     table.attrs["source"] = _NOTES
     absent = ["/".join(key) for key in notes[_KEY].itertuples(index=False, name=None) if key not in set(here)]
     return table, left_out_table(absent, f"listed in {_NOTES}, but has no frames here")
+
+
+def _notes(path: Path) -> pd.DataFrame:
+    """The table in Annotations.txt, all of it as text."""
+    notes = read_strings(path)
+    if len(notes.columns) != 2 or notes.columns[0].count("/") != 2:
+        return notes
+    places, scores = ([column, *notes[column]] for column in notes.columns)  # without a header the first line is none
+    return pd.DataFrame([place.split("/") for place in places], columns=_KEY, dtype=object).assign(score=scores)

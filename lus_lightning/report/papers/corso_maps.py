@@ -110,11 +110,15 @@ def kept_clips(run: Run) -> list[Path]:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """`frames` (T, H, W) uint8 at the page's size, `attention` (T, h, w) float32, `share` (T,) or None, `clip`, `target`, `pred`."""
+    """`frames` (T, H, W) uint8 at the page's size, `attention` (T, h, w) float32, the rest as `callbacks.clips.ClipRecord` kept it."""
     with np.load(path) as file:
         kept = dict(file)
-    told = {"clip": str(kept["clip"]), "target": int(kept["target"]), "pred": int(kept["pred"]), "share": kept.get("share")}
-    return told | {"frames": scaled(kept["frames"]), "attention": kept["attention"].astype(np.float32)}
+    told = {"clip": str(kept["clip"]), "target": int(kept["target"]), "pred": int(kept["pred"])}
+    return (
+        told
+        | {"share": kept.get("share"), "likely": kept["likely"]}
+        | {"frames": scaled(kept["frames"]), "attention": kept["attention"].astype(np.float32)}
+    )
 
 
 def look(run: Run, path: Path) -> dict[str, Any]:
@@ -193,13 +197,13 @@ def draw(clip: dict[str, Any], path: Path, note: str) -> dict[str, Any]:
     mean = attention.mean((1, 2))
     x = np.arange(n) / max(n - 1, 1) * WIDTH
     even = share is None or float(np.ptp(share)) < 1e-6
-    lines = {"attention": path_of(x, mean / max(mean.max(), 1e-9))}
+    lines = {"likely": path_of(x, clip["likely"]), "attention": path_of(x, mean / max(mean.max(), 1e-9))}
     lines |= {} if share is None else {"share": path_of(x, share / share.max())}
     return {
         "clip": clip["clip"], "target": clip["target"], "pred": clip["pred"], "n_frames": n,
         "low": float(attention.min()), "most": most, "cells": attention.shape[1:], "film_width": 2 * width, "film_height": height,
         "told": [{"frame": int(i), "mean": float(mean[i]), "share": None if share is None else float(share[i])} for i in at],
-        "ticks": [float(x[i]) for i in at],
+        "ticks": [float(x[i]) for i in at], "likeliest": int(clip["likely"].argmax()),
         "curves": lines, "even": even, "shares": share is not None,
         "top": float(share.max()) if share is not None else None, "first": int(share.argmax()) if not even else None,
         "uniform": HEIGHT * (1 - 1 / n / float(share.max())) if share is not None else None,
