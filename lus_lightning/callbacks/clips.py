@@ -20,7 +20,7 @@ SHOWN: Final = 8
 class ClipRecord(pl.Callback):
     """Writes, of methods that take whole clips:
 
-    - `lengths.csv`: `clip`, `patient`, `split`, `score` and `frames` of every labelled clip;
+    - `lengths.csv`: `clip`, `patient`, `split`, `score`, `frames` of every labelled clip, and how many of them were `used`;
     - `attention.parquet`: a row per tested clip: the mean of its masks (`attention_mean`); the share of the masks that lies inside the
       sector (`in_sector`) and the sector's share of the picture (`sector_share`: what a mask alike everywhere would have); `in_b_lines` and
       `b_line_share` likewise, over the frames that truly show B-lines. NaN where the field of view, or the true masks, are not known;
@@ -39,8 +39,8 @@ class ClipRecord(pl.Callback):
         data = trainer.datamodule  # type: ignore[attr-defined]
         if isinstance(data, ClipDataModule) and trainer.is_global_zero and not is_dry(trainer):
             parts = [data.part(split) for split in ("train", "val", "test")]
-            clips = pd.concat([part.assign(frames=part["picks"].map(len)) for part in parts])
-            names = clips[["clip", "patient", "split", "target", "frames"]].rename(columns={"target": "score"})
+            clips = pd.concat([part.assign(used=part["picks"].map(len)) for part in parts]).join(data.sources.clips["frames"], on="row")
+            names = clips[["clip", "patient", "split", "target", "frames", "used"]].rename(columns={"target": "score"})
             names.to_csv(Path(trainer.default_root_dir) / "lengths.csv", index=False)
 
     def on_test_epoch_start(self, trainer: pl.Trainer, pl_module: Any) -> None:

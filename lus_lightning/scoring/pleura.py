@@ -37,7 +37,8 @@ class Rule(Criteria):
     `single_mm`: no single B-line is wider, so a wider stretch is coalescent; B-lines are counted this far apart. `confluent_mm`: from
     this width on it counts in `raillard` whatever the number. `indent_mm`: a dent this deep is one, against the line `indent_span_mm`
     around it. `break_mm`, `consolidation_mm`: a narrower gap of the line, a narrower consolidation is none; `long_mm`: nor is a B-line or
-    a rib's shadow that is shorter. `gap_mm`: a wider gap, or one at the edge of the view, is not a break: there the pleura is not visible.
+    a rib's shadow that is shorter. `start_mm`: nor is a B-line that starts deeper below the pleura, from which B-lines arise (infinite:
+    it may start anywhere). `gap_mm`: a wider gap, or one at the edge of the view, is not a break: there the pleura is not visible.
     Infinite where masks mark rib shadows; 8 where they do not (a rib's shadow is 9 mm or wider).
 
     Raises:
@@ -53,6 +54,7 @@ class Rule(Criteria):
     break_mm: float = 1.5
     consolidation_mm: float = 1.0
     long_mm: float = 5.0
+    start_mm: float = float("inf")
     gap_mm: float = float("inf")
 
     def __post_init__(self) -> None:
@@ -137,12 +139,22 @@ def counted_lines(masks: np.ndarray, scale: Scale | None = None, rule: Rule = Ru
     scale = scale or _assumed(masks)
     surface = (_length(masks, "pleural_line") > 0) | (_length(masks, "consolidation") > 0)
     b, shaded = (_length(masks, name) >= max(1, rule.long_mm / scale.sample_mm) for name in ("b_line", "rib_shadow"))
+    if np.isfinite(rule.start_mm):
+        b &= _starts(masks) <= rule.start_mm / scale.sample_mm
     surface &= ~shaded
     missing = ~surface & ~shaded
     if np.isfinite(rule.gap_mm):
         missing &= _between(surface) & (_run(missing) * scale.line_mm <= rule.gap_mm)
     visible = (surface | missing) & surface.any(axis=1, keepdims=True)
     return visible, b & visible
+
+
+def _starts(masks: np.ndarray) -> np.ndarray:
+    """(T, L): how many samples below the pleura, or the consolidation under it, the B-lines of a scan line start; large where none does."""
+    line, b, solid = ((masks & _bit(name)) > 0 for name in ("pleural_line", "b_line", "consolidation"))
+    surface = _drawn_through(line.argmax(axis=2).astype(np.float32), line.max(axis=2))
+    ends = np.where(solid.any(axis=2), masks.shape[2] - 1 - solid[..., ::-1].argmax(axis=2), 0)
+    return np.where(b.any(axis=2), b.argmax(axis=2) - np.maximum(surface, ends), masks.shape[2])
 
 
 def _assumed(masks: np.ndarray) -> Scale:

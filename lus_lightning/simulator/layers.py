@@ -7,18 +7,26 @@ import numpy as np
 
 from lus_lightning.labels import MASK_CLASSES
 from lus_lightning.simulator.profile import Profile
+from lus_lightning.simulator.scanner import Look
 from lus_lightning.simulator.scene import Scene
 
 REVERBERATIONS = 6
 """A-lines are drawn up to this multiple of the pleura's depth."""
+STRIPES = 64
 
 
 @dataclass(frozen=True)
 class Backdrop:
-    """What stays the same during a clip: the chest wall's echo amplitude (128, 256), the unevenness (4096,) of the lung along it."""
+    """What stays the same during a clip: the chest wall's echo amplitude (128, 256), the unevenness (4096,) of the lung along it.
+
+    `stripes` (128, 640): echoes of the chest wall's layers, `STRIPES` columns for each way to the pleura and back. `clouds` (128, 256):
+    unevenness of clutter.
+    """
 
     wall: np.ndarray
     streaks: np.ndarray
+    stripes: np.ndarray
+    clouds: np.ndarray
 
 
 def smooth_noise(rng: np.random.Generator, shape: tuple[int, ...], sigma: tuple[float, float]) -> np.ndarray:
@@ -40,30 +48,38 @@ def backdrop(rng: np.random.Generator, scene: Scene, wall_mm: np.ndarray) -> Bac
         bright = 10 ** (rng.uniform(-18, -4) / 20) * np.clip(0.6 + 0.5 * smooth_noise(rng, (lines, 1), (8, 1)), 0, 2)
         wall += bright * np.exp(-(((share - edge) * wall_mm[:, None] / 0.5) ** 2))
     wall += 0.7 * np.exp(-scene.geometry.sample_depths_mm() / 1.2)[None]
-    return Backdrop(wall.astype(np.float32), smooth_noise(rng, (4096, 1), (rng.uniform(8, 25), 1))[:, 0])
+    streaks = smooth_noise(rng, (4096, 1), (rng.uniform(8, 25), 1))[:, 0]
+    # Drawn apart, so that all other numbers stay as they are whether or not a machine shows them.
+    apart = np.random.default_rng([scene.seed, 1])
+    stripes, clouds = smooth_noise(apart, (lines, 10 * STRIPES), (3, 0.8)), smooth_noise(apart, (lines, samples), (8, 16))
+    return Backdrop(wall.astype(np.float32), streaks, np.exp(1.2 * stripes - 0.7), np.exp(0.7 * clouds - 0.25))
 
 
 def _below(depths_mm: np.ndarray, surface_mm: np.ndarray) -> np.ndarray:
     return depths_mm[None, None] > surface_mm[..., None]
 
 
-def beam_masks(scene: Scene, lines: Profile) -> np.ndarray:
-    """Masks (T, 128, 256) uint8, bit i for `labels.MASK_CLASSES[i]`, from the same profile as the echoes."""
+def beam_masks(scene: Scene, lines: Profile, seen: np.ndarray | None = None) -> np.ndarray:
+    """Masks (T, 128, 256) uint8, bit i for `labels.MASK_CLASSES[i]`, from the same profile as the echoes.
+
+    Where scan lines (T, 128) are not `seen` (none: all are), pleural line, A-lines and B-lines are left out.
+    """
     depths = scene.geometry.sample_depths_mm()
     half = max(scene.pleura.thickness_mm, 1.5 * scene.geometry.sample_mm) / 2
     visible, surface = lines.visible, lines.pleura_mm
+    lung = visible if seen is None else visible & seen
     bit = {name: np.uint8(1 << i) for i, name in enumerate(MASK_CLASSES)}
     mask = np.zeros((*surface.shape, len(depths)), np.uint8)
 
     def put(name: str, where: np.ndarray) -> None:
         np.bitwise_or(mask, where.view(np.uint8) * bit[name], out=mask)
 
-    _mark(mask, bit["pleural_line"], surface, half, scene.geometry.sample_mm, visible & ~lines.broken)
+    _mark(mask, bit["pleural_line"], surface, half, scene.geometry.sample_mm, lung & ~lines.broken)
     if scene.a_lines > -18:
         for k in range(2, REVERBERATIONS + 1):
-            _mark(mask, bit["a_line"], k * surface, half, scene.geometry.sample_mm, a_line_lines(scene, lines))
+            _mark(mask, bit["a_line"], k * surface, half, scene.geometry.sample_mm, a_line_lines(scene, lines) & lung)
     solid = lines.consolidation_mm
-    put("b_line", _below(depths, surface + solid) & (lines.b_line & visible)[..., None])
+    put("b_line", _below(depths, surface + solid) & (lines.b_line & lung)[..., None])
     if len(scene.consolidations.x_mm):
         put("consolidation", _below(depths, surface) & ~_below(depths, surface + solid) & visible[..., None])
     if scene.effusion_mm:
@@ -88,16 +104,17 @@ def a_line_lines(scene: Scene, lines: Profile) -> np.ndarray:
     return lines.visible & ~lines.broken & ~lines.b_line & (scene.effusion_mm == 0)
 
 
-def diffuse(scene: Scene, lines: Profile, back: Backdrop) -> np.ndarray:
+def diffuse(scene: Scene, lines: Profile, back: Backdrop, look: Look) -> np.ndarray:
     """Amplitude of scatterers (T, 128, 256) float32: chest wall, fluid, consolidations, haze and B-lines under the pleura, rib shadows."""
     depths = scene.geometry.sample_depths_mm()
     surface = lines.pleura_mm + lines.consolidation_mm
     streak = np.exp(0.45 * back.streaks[np.clip(((lines.lung_x_mm + 200) * 10).astype(int), 0, len(back.streaks) - 1)])
-    haze = 10 ** (scene.haze_db / 20) * streak**0.2 * np.where(lines.consolidation_mm > 0, 3.0, 1.0)
-    amplitude = _decaying(haze, surface, depths, scene.haze_mm)
+    haze = 10 ** ((scene.haze_db + look.haze_db) / 20) * streak**0.2 * np.where(lines.consolidation_mm > 0, 3.0, 1.0)
+    haze = haze * np.sqrt(facing(lines, look))
+    amplitude = _decaying(haze, surface, depths, scene.haze_mm * look.haze_reach)
     b_lines = scene.b_lines
     if len(b_lines.x_mm):
-        amplitude += _decaying(_b_amplitude(scene, lines) * streak, surface, depths, float(b_lines.decay_mm.mean()))
+        amplitude += _decaying(_b_amplitude(scene, lines, look) * streak, surface, depths, float(b_lines.decay_mm.mean()))
     for centre, width, length, level in scene.distractors:
         near = 10 ** (level / 20) * np.exp(-(((lines.lung_x_mm - centre) / width) ** 2))
         amplitude += _decaying(near, surface, depths, length / 2)
@@ -107,8 +124,9 @@ def diffuse(scene: Scene, lines: Profile, back: Backdrop) -> np.ndarray:
     if scene.effusion_mm:
         amplitude[~_below(depths, lines.pleura_mm)] = 10 ** (-50 / 20)
     np.copyto(amplitude, back.wall[None], where=~_below(depths, lines.wall_mm))
-    amplitude = _shade(scene, lines, depths, amplitude)
-    return amplitude + (10 ** (scene.clutter_db / 20) * np.exp(-depths / 60)).astype(np.float32)
+    amplitude = _shade(scene, lines, depths, amplitude, look)
+    clutter = (10 ** ((scene.clutter_db + look.clutter_db) / 20) * np.exp(-depths / 60)).astype(np.float32)
+    return amplitude + (clutter * back.clouds if look.clutter_db else clutter)
 
 
 def _decaying(at_surface: np.ndarray, surface_mm: np.ndarray, depths_mm: np.ndarray, decay_mm: float) -> np.ndarray:
@@ -118,15 +136,15 @@ def _decaying(at_surface: np.ndarray, surface_mm: np.ndarray, depths_mm: np.ndar
     return start[..., None] * falling
 
 
-def _b_amplitude(scene: Scene, lines: Profile) -> np.ndarray:
+def _b_amplitude(scene: Scene, lines: Profile, look: Look) -> np.ndarray:
     """Amplitude of all B-lines at the pleura on each scan line: (T, 128)."""
     b = scene.b_lines
     total = np.zeros_like(lines.lung_x_mm)
     for n in range(len(b.x_mm)):
-        edge = 0.25 + 0.02 * b.width_mm[n]
+        edge = look.b_edge_mm + 0.02 * b.width_mm[n]
         inside = 1 / (1 + np.exp(np.clip((np.abs(lines.lung_x_mm - b.x_mm[n]) - b.width_mm[n] / 2) / edge, -30, 30)))
-        total = np.maximum(total, 10 ** (b.level_db[n] / 20) * inside * lines.b_on[:, n, None])
-    return total
+        total = np.maximum(total, 10 ** ((b.level_db[n] + look.haze_db / 2) / 20) * inside * lines.b_on[:, n, None])
+    return total * np.sqrt(facing(lines, look))
 
 
 def _bronchograms(scene: Scene, lines: Profile, depths_mm: np.ndarray) -> np.ndarray:
@@ -145,40 +163,61 @@ def _bronchograms(scene: Scene, lines: Profile, depths_mm: np.ndarray) -> np.nda
     return extra
 
 
-def shade_strength(lines: Profile) -> np.ndarray:
+def facing(lines: Profile, look: Look) -> np.ndarray:
+    """How much of a mirror's echo comes back from the pleura at each scan line, 0-1, (T, 128): all where the beam meets it squarely."""
+    course = np.pad(lines.wall_mm, ((0, 0), (15, 15)), mode="reflect", reflect_type="odd")
+    slope = np.gradient(cv2.blur(course, (31, 1))[:, 15:-15], axis=1) / np.gradient(lines.x_mm, axis=1)
+    return np.exp(-0.5 * (np.degrees(np.arctan(slope)) / look.facing_deg) ** 2).astype(np.float32)
+
+
+def shade_strength(lines: Profile, look: Look) -> np.ndarray:
     """How much of each scan line's beam a rib takes away, 0-1, (T, 128): soft at a rib's edges, as a beam is wide."""
     hidden = np.isfinite(lines.shadow_mm).astype(np.float32)
-    return cv2.GaussianBlur(hidden, (0, 0), sigmaX=2.2, sigmaY=0.01, borderType=cv2.BORDER_REPLICATE)
+    return cv2.GaussianBlur(hidden, (0, 0), sigmaX=look.rib_edge_lines, sigmaY=0.01, borderType=cv2.BORDER_REPLICATE)
 
 
-def _shade(scene: Scene, lines: Profile, depths_mm: np.ndarray, amplitude: np.ndarray) -> np.ndarray:
+def _shade(scene: Scene, lines: Profile, depths_mm: np.ndarray, amplitude: np.ndarray, look: Look) -> np.ndarray:
     if len(scene.ribs):
         start = np.where(lines.visible, lines.wall_mm, lines.shadow_mm)
-        keep = 1 - np.float32(1 - 10 ** (scene.shadow_db / 20)) * shade_strength(lines)
+        keep = 1 - np.float32(1 - 10 ** (scene.shadow_db / 20)) * shade_strength(lines, look)
         amplitude *= np.where(_below(depths_mm, start), keep[..., None], np.float32(1))
     return amplitude
 
 
-def specular(scene: Scene, lines: Profile, back: Backdrop) -> np.ndarray:
+def specular(scene: Scene, lines: Profile, back: Backdrop, look: Look) -> np.ndarray:
     """Amplitude of mirror-like echoes (T, 128, 256) float32: pleural line, A-lines, ribs, the borders of fluid and consolidation."""
     echoes = np.zeros((*lines.pleura_mm.shape, 256), np.float32)
     sigma = scene.pleura.thickness_mm / 2.5
     level = 10 ** (scene.pleura.level_db / 20)
-    uneven = 1 + 0.2 * back.streaks[np.clip(((lines.lung_x_mm + 200) * 4).astype(int), 0, len(back.streaks) - 1)]
-    seen = 1 - shade_strength(lines)
-    line = level * np.maximum(uneven, 0.3) * seen * np.where(lines.broken, 0.06, 1.0)
+    wavers = back.streaks[np.clip(((lines.lung_x_mm + 200) * 4).astype(int), 0, len(back.streaks) - 1)]
+    uneven = 1 + 0.2 * wavers
+    seen, faces = 1 - shade_strength(lines, look), facing(lines, look)
+    bright = np.maximum(uneven, 0.3) * 10 ** (look.uneven_db * np.minimum(wavers, 1) / 20)
+    line = level * bright * seen * np.maximum(faces, 0.05) * np.where(lines.broken, 0.06, 1.0)
     _draw(echoes, scene, lines.pleura_mm, sigma, line)
     clear = cv2.blur(a_line_lines(scene, lines).astype(np.float32), (3, 1))
     for k in range(2, REVERBERATIONS + 1):
-        _draw(echoes, scene, k * lines.pleura_mm, sigma * (1 + 0.15 * k), line * clear * 10 ** ((k - 1) * scene.a_lines / 20))
+        _draw(echoes, scene, k * lines.pleura_mm, sigma * (1 + 0.15 * k), line * clear * faces * 10 ** ((k - 1) * scene.a_lines / 20))
+    if np.isfinite(look.stripes_db):
+        echoes += _stripes(scene, lines, back, look) * (clear * seen * faces)[..., None]
     if len(scene.ribs):
-        _draw(echoes, scene, np.where(lines.visible, -9, lines.shadow_mm), 0.5, np.full_like(seen, 0.8))
+        _draw(echoes, scene, np.where(lines.visible, -9, lines.shadow_mm), 0.5, np.full_like(seen, look.rib_level))
     if scene.effusion_mm:
         _draw(echoes, scene, lines.wall_mm, sigma, 0.5 * level * seen)
     if len(scene.consolidations.x_mm):
         shred = np.where(lines.consolidation_mm > 0, lines.pleura_mm + lines.consolidation_mm, -9)
         _draw(echoes, scene, shred, 0.5, 0.35 * level * seen * np.maximum(uneven, 0) ** 2)
     return echoes
+
+
+def _stripes(scene: Scene, lines: Profile, back: Backdrop, look: Look) -> np.ndarray:
+    """Amplitude (T, 128, 256) of sound that goes to and fro in the chest wall: its layers again and again under an aerated lung."""
+    depths = scene.geometry.sample_depths_mm()
+    flat = 0.3 * lines.wall_mm + 0.7 * np.median(lines.wall_mm, axis=1, keepdims=True)
+    column = (depths / np.maximum(flat, 4)[..., None] * STRIPES).astype(int) % back.stripes.shape[1]
+    again = np.take_along_axis(np.broadcast_to(back.stripes, (len(column), *back.stripes.shape)), column, axis=2)
+    level = np.full_like(lines.wall_mm, 10 ** (look.stripes_db / 20))
+    return again * _decaying(level, lines.wall_mm, depths, look.stripes_mm) * _below(depths, lines.wall_mm)
 
 
 def _draw(echoes: np.ndarray, scene: Scene, depth_mm: np.ndarray, sigma_mm: float, amplitude: np.ndarray) -> None:

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from lus_lightning.data.geometry import LINES, SAMPLES, scan_convert
-from lus_lightning.simulator.layers import Backdrop, backdrop, beam_masks, diffuse, smooth_noise, specular
+from lus_lightning.simulator.layers import Backdrop, backdrop, beam_masks, diffuse, facing, smooth_noise, specular
 from lus_lightning.simulator.profile import hand_shift_mm, lung_shift_mm, profile
 from lus_lightning.simulator.scanner import Settings
 from lus_lightning.simulator.scene import Scene
@@ -46,31 +46,34 @@ def render_beam(scene: Scene, settings: Settings, seconds: np.ndarray) -> tuple[
     mask = np.empty_like(beam)
     for start in range(0, len(seconds), BLOCK):
         block = slice(start, start + BLOCK)
-        power, mask[block] = _echo_power(scene, settings, seconds[block], back, speckle)
+        power, mask[block] = _echo_power(scene, settings, seconds[block], back, speckle, compress.contact_db)
         beam[block] = compress(power)
     return beam, mask
 
 
 def _echo_power(
-    scene: Scene, settings: Settings, seconds: np.ndarray, back: Backdrop, speckle: "_Speckle"
+    scene: Scene, settings: Settings, seconds: np.ndarray, back: Backdrop, speckle: "_Speckle", contact_db: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Power of the received echo (T, 128, 256) float32, pleural line about 1, and the masks."""
     lines = profile(scene, seconds)
-    scatter, mirror = diffuse(scene, lines, back), specular(scene, lines, back)
+    scatter, mirror = diffuse(scene, lines, back, settings.look), specular(scene, lines, back, settings.look)
     along = cv2.getGaussianKernel(_odd(settings.psf_samples), settings.psf_samples, cv2.CV_32F)
     across = cv2.getGaussianKernel(_odd(settings.psf_lines), settings.psf_lines, cv2.CV_32F)
     # Unit energy for speckle; a mirror adds up coherently along the line, so that only its depth is blurred in strength.
     norm = 1 / np.sqrt(float((along**2).sum() * (across**2).sum()))
     noise = np.float32(10 ** (settings.noise_db / 20))
-    power = np.empty_like(scatter)
+    power = np.zeros_like(scatter)
     for i, second in enumerate(seconds):
-        field = speckle.at(second, scene, lines.wall_mm[i])
+        scatterers = speckle.at(second, scene, lines.wall_mm[i])
         amplitude = (scatter[i] + 0.5 * mirror[i]) * np.float32(norm) + noise
-        field *= amplitude[..., None]
-        field[..., 0] += 0.9 * mirror[i]
-        field = cv2.sepFilter2D(field, cv2.CV_32F, along, across, borderType=cv2.BORDER_REFLECT)
-        np.einsum("sdc,sdc->sd", field, field, out=power[i])
-    return power, beam_masks(scene, lines)
+        for look in range(settings.look.looks):
+            field = np.roll(scatterers, 23 * look, axis=0) * amplitude[..., None]
+            field[..., 0] += 0.9 * mirror[i]
+            field = cv2.sepFilter2D(field, cv2.CV_32F, along, across, borderType=cv2.BORDER_REFLECT)
+            power[i] += np.einsum("sdc,sdc->sd", field, field)
+    power /= settings.look.looks
+    seen = contact_db + 20 * np.log10(facing(lines, settings.look) + 1e-9) >= settings.look.unseen_db
+    return power, beam_masks(scene, lines, seen)
 
 
 def _odd(sigma: float) -> int:
@@ -112,7 +115,8 @@ class _Compression:
     def __init__(self, rng: np.random.Generator, settings: Settings) -> None:
         knots = np.linspace(0, SAMPLES - 1, len(settings.tgc_db))
         tgc = np.interp(np.arange(SAMPLES), knots, settings.tgc_db)
-        self.offset_db = (settings.gain_db + tgc[None] + _contact_db(rng)[:, None]).astype(np.float32)
+        self.contact_db = _contact_db(rng)
+        self.offset_db = (settings.gain_db + tgc[None] + self.contact_db[:, None]).astype(np.float32)
         self.settings = settings
         self.rng = rng
         self.grain = np.float32(settings.grain_db) * rng.standard_normal((LINES + 64, SAMPLES + 64), np.float32)

@@ -149,6 +149,20 @@ def test_short_artefacts_are_no_b_lines():
     assert _scored(short, long_mm=0) == 1
 
 
+def test_what_starts_deep_below_the_pleura_is_no_b_line_where_the_rule_says_so():
+    for start, found in ((60, True), (97, True), (98, False), (160, False)):  # the pleura begins at 60; 15 mm are 37.5 samples
+        deep = _frame()
+        deep[0, 40:60, start:] |= BIT["b_line"]
+        assert _scored(deep) == 2
+        assert _scored(deep, start_mm=15) == 2 * found
+    below = _frame(consolidation=(30, 60))
+    below[0, 30:61, 90:] |= BIT["b_line"]
+    assert measure(below, SCALE, Rule(start_mm=4)).affected_lines[0] == 31
+    for masks, scene, *_ in _simulated(42):
+        scale = scale_of(masks, scene.geometry)
+        assert measure(masks, scale, Rule(start_mm=15)).share[0] == measure(masks, scale).share[0]
+
+
 def test_without_rib_shadows_in_the_masks_only_narrow_gaps_between_two_parts_are_breaks():
     ribs = _frame(broken=[(0, 15), (50, 65)])  # 11 mm, as ribs' shadows are, and not marked as such
     found = measure(ribs, SCALE, Rule(gap_mm=8))

@@ -21,7 +21,7 @@ PARTS: Final = {"train": "Train Set", "test": "Test Set", "val": "Validation"}
 
 
 def labelled_clips(run: Run) -> pd.DataFrame | None:
-    """Every labelled clip: `clip`, `patient`, `split`, `score`, `frames` (its length as used) and `fold`; None if the run kept none.
+    """Every labelled clip: `clip`, `patient`, `split`, `score`, `frames` (its length) and `fold`; None if the run kept none.
 
     In a cross-validated run (`folds` in its `run.json`) every clip is tested, in its fold; else the fold is -1.
     """
@@ -47,7 +47,7 @@ def data_section(results: Results) -> list[Section]:
         return []
     text = (
         "The paper pads every video to the longest with frames of zeros, having looked whether lengths tell scores or patients (Figs. 3 and"
-        " 4, pictures without numbers). Here the network sees no padding; lengths are those of the clips as they were used."
+        " 4, pictures without numbers). Here the network sees no padding."
     )
     tables = (table_1(results, clips), data_table(results, clips), rank_table(results, clips))
     by_score = Figure("fig_3", "Fig. 3: lengths and scores", "Histograms of the clips' lengths, one for each score",
