@@ -66,12 +66,13 @@ def _echo_power(
     for i, second in enumerate(seconds):
         scatterers = speckle.at(second, scene, lines.wall_mm[i])
         amplitude = (scatter[i] + 0.5 * mirror[i]) * np.float32(norm) + noise
-        for look in range(settings.look.looks):
-            field = np.roll(scatterers, 23 * look, axis=0) * amplitude[..., None]
+        for field in [scatterers, *(np.roll(scatterers, 23 * look, axis=0) for look in range(1, settings.look.looks))]:
+            field *= amplitude[..., None]
             field[..., 0] += 0.9 * mirror[i]
             field = cv2.sepFilter2D(field, cv2.CV_32F, along, across, borderType=cv2.BORDER_REFLECT)
             power[i] += np.einsum("sdc,sdc->sd", field, field)
-    power /= settings.look.looks
+    if settings.look.looks > 1:
+        power /= settings.look.looks
     seen = contact_db + 20 * np.log10(facing(lines, settings.look) + 1e-9) >= settings.look.unseen_db
     return power, beam_masks(scene, lines, seen)
 
