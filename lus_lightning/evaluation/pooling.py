@@ -33,8 +33,8 @@ def pool_folds(folder: Path, runs: Sequence[Path]) -> None:
     pd.concat(predictions, ignore_index=True).to_parquet(folder / "predictions.parquet", index=False)
     for name in ("curves.csv", "lengths.csv"):
         if (runs[0] / name).is_file():
-            tables = [pd.read_csv(run / name, dtype=NAMES).assign(fold=i) for i, run in enumerate(runs)]
-            pd.concat(tables).to_csv(folder / name, index=False)
+            tables = pd.concat([pd.read_csv(run / name, dtype=NAMES).assign(fold=i) for i, run in enumerate(runs)])
+            (tables if name == "curves.csv" else tables[tables["split"] == "test"]).to_csv(folder / name, index=False)
     if (runs[0] / "attention.parquet").is_file():
         attention = [pd.read_parquet(run / "attention.parquet").assign(fold=i) for i, run in enumerate(runs)]
         pd.concat(attention).to_parquet(folder / "attention.parquet", index=False)

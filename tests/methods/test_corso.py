@@ -241,6 +241,8 @@ def test_every_patient_of_a_cross_validation_is_tested_once_by_a_run_that_did_no
     assert set(split["split"]) == {"test"}
     assert not split.groupby("patient")["fold"].nunique().gt(1).any()
     assert set(predictions["clip"]) == set(pd.read_csv(tiny_clips / "index.csv").dropna(subset="score")["clip"])
+    lengths = pd.read_csv(tmp_path / "lengths.csv")
+    assert sorted(lengths["clip"]) == sorted(split["clip"])
     for fold in (0, 1):
         own = pd.read_csv(tmp_path / "folds" / str(fold) / "split.csv")
         assert set(own.loc[own["split"] == "test", "patient"]) == set(split.loc[split["fold"] == fold, "patient"])
