@@ -47,4 +47,6 @@ def pool_folds(folder: Path, runs: Sequence[Path]) -> None:
     first["changes"] = [change for change in first["changes"] if not change["key"].endswith("test_fold")]
     first["data"]["test_patients"] = sum(len(patients) for patients in tested)
     first["seconds"] = sum(state["seconds"] for state in states)
+    if "best" in states[0]:
+        first["best"] = [state["best"] | {"fold": i} for i, state in enumerate(states)]
     write_record(folder, **first, folds=len(runs))

@@ -209,6 +209,7 @@ SETTINGS: Final = {
     "unit": "unit of the split",
     "test_patients": "patients that are always tested",
     "test_share": "share of the patients that is tested",
+    "test_folds": "folds of patients, of which each is tested once",
     "val_share": "share of the patients that is validated on",
 }
 PAPER: Final = Paper("Corso: the video net", VIDEO, "scores", sections, SETTINGS, RULE, page=write_maps)
