@@ -55,9 +55,7 @@ def cached_mask(path: Path, size: int | None, cache_dir: Path, geometry: Geometr
     return _opened(str(path), file_stamp(annotation_file(path)[0]), "mask", size, str(cache_dir), geometry)
 
 
-def fill_cache(
-    clips: Sequence[tuple[Path, Geometry | None]], size: int | None, cache_dir: Path, workers: int
-) -> list[tuple[Path, str]]:
+def fill_cache(clips: Sequence[tuple[Path, Geometry | None]], size: int | None, cache_dir: Path, workers: int) -> list[tuple[Path, str]]:
     """Decode every clip (with its geometry: into beam space) that is not yet cached, in processes, with progress; returns the failures.
 
     What is done is kept when it is interrupted.

@@ -34,9 +34,7 @@ def read_mask(path: Path, key: str = "mask") -> np.ndarray:
     if mask.dtype != np.uint8 or mask.ndim != 3 or 0 in mask.shape:
         raise UserError(f"{path}: {key!r} is {mask.dtype} of shape {mask.shape}; it needs uint8 (frames, height, width)")
     if key != BEAM and mask.max() >= 1 << len(MASK_CLASSES):
-        raise UserError(
-            f"{path}: {key!r} has the value {mask.max()}; the classes are bits, so at most {(1 << len(MASK_CLASSES)) - 1}"
-        )
+        raise UserError(f"{path}: {key!r} has the value {mask.max()}; the classes are bits, so at most {(1 << len(MASK_CLASSES)) - 1}")
     return mask
 
 

@@ -14,10 +14,20 @@ from matplotlib.figure import Figure as Canvas
 from lus_lightning.report.tables import Table
 
 THEMES: Final = {
-    "": {"paper": "#ffffff", "ink": "#1f2933", "soft": "#8794a1", "grid": "#e3e8ee",
-         "series": ("#b9c4cf", "#8fb8de", "#e0b26b", "#0f766e")},
-    "-dark": {"paper": "#171c22", "ink": "#e4e9ee", "soft": "#93a1ae", "grid": "#2b343d",
-              "series": ("#5c6976", "#5d8fbd", "#c1924b", "#3fc1b0")},
+    "": {
+        "paper": "#ffffff",
+        "ink": "#1f2933",
+        "soft": "#8794a1",
+        "grid": "#e3e8ee",
+        "series": ("#b9c4cf", "#8fb8de", "#e0b26b", "#0f766e"),
+    },
+    "-dark": {
+        "paper": "#171c22",
+        "ink": "#e4e9ee",
+        "soft": "#93a1ae",
+        "grid": "#2b343d",
+        "series": ("#5c6976", "#5d8fbd", "#c1924b", "#3fc1b0"),
+    },
 }
 """Colours by the file name's suffix; the last of `series` is this run's."""
 Theme = Mapping[str, Any]

@@ -146,7 +146,6 @@ class _Compression:
         scaled = (level / np.float32(self.settings.dynamic_range_db) + 1) * 1023
         return self.curve[np.clip(scaled, 0, 1023).astype(np.int16)]
 
-
     def _even_out(self, level: np.ndarray) -> np.ndarray:
         """Automatic TGC, set on the first frames and kept: (256,) dB that bring each depth's mean nearer to the usual fall with depth."""
         found = cv2.GaussianBlur(level.mean(axis=(0, 1))[None], (0, 0), sigmaX=20, sigmaY=0.01)[0]

@@ -151,9 +151,7 @@ def _draw_ribs(rng: np.random.Generator, depth: float, half: float) -> np.ndarra
     pitch, offset = rng.uniform(26, 40), rng.uniform(-0.35, 0.35)
     centres = (np.arange(-4, 5) + 0.5 + offset) * pitch
     centres = centres[np.abs(centres) < half + 8]
-    return np.column_stack(
-        [centres, rng.uniform(4.5, 8, len(centres)), np.minimum(rng.uniform(5, 9, len(centres)), 0.45 * depth)]
-    )
+    return np.column_stack([centres, rng.uniform(4.5, 8, len(centres)), np.minimum(rng.uniform(5, 9, len(centres)), 0.45 * depth)])
 
 
 def _draw_b_lines(rng: np.random.Generator, ill: float, half: float, haze_db: float) -> BLines:

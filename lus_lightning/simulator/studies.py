@@ -85,9 +85,19 @@ STUDIES = {
         Study("munoz", VERSION, 30, 6, frames=20, fps=8, standard="soldati", scanners=("sim-cart",), beam=True),
         # To train on for a hand-held convex machine (no paper): more patients than clips need, as it is patients that differ.
         Study(
-            "munoz-handheld", VERSION, 120, 12, protocol="6", frames=10, fps=4, size=350, standard="soldati",
-            scanners=("sim-pocket", "sim-pocket", "sim-handheld"), orientations=("longitudinal", "longitudinal", "transversal"),
-            healthy_share=0.3, beam=True,
+            "munoz-handheld",
+            VERSION,
+            120,
+            12,
+            protocol="6",
+            frames=10,
+            fps=4,
+            size=350,
+            standard="soldati",
+            scanners=("sim-pocket", "sim-pocket", "sim-handheld"),
+            orientations=("longitudinal", "longitudinal", "transversal"),
+            healthy_share=0.3,
+            beam=True,
         ),
         # Corso: 11 patients, 14 zones, folders of JPEG, clips of different lengths.
         Study("corso", VERSION, 11, 2, protocol="14", frames=30, fps=10, standard="soldati", layout="san-matteo", length_spread=0.4),
