@@ -1,6 +1,6 @@
 """What clips of different lengths cost the video net: time and peak memory of a training step, beside clips of one length and padding.
 
-python benchmarks/video.py [DATA_FOLDER] [--backbone test_resnet] [--size 64] [--repeats 5]
+python benchmarks/video.py [DATA_FOLDER] [--backbone torchvision:alexnet] [--size 128] [--repeats 3]
 
 The mixed batch and the one of equal lengths hold the same number of real frames; `padded` runs the mixed batch as the paper does, every
 clip at the length of the longest. Memory is the peak of the process above what it holds before the step (Linux; on a GPU, of the device).
@@ -10,6 +10,9 @@ With a data folder, how many frames a pass over its clips makes for each real on
 import argparse
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -50,17 +53,35 @@ def seconds(work: Callable[[], None]) -> float:
     return time.perf_counter() - start
 
 
-def peak_mib(work: Callable[[], None], device: torch.device) -> float:
-    """Peak memory above that before, in MiB."""
+def peak_mib(how: tuple[str, int, bool, str], lengths: list[int], padded: bool, training: bool) -> float:
+    """Peak memory of a step above that before, in MiB, in a process of its own: what is freed is not always given back.
+
+    Args:
+        how: backbone, pictures' size, whether to checkpoint, and the device.
+        lengths, padded: of the clips, and whether each is run at the length of the longest.
+        training: forward and backward, or forward alone.
+    """
+    net, device = network(*how)
+    frames, length = batch(lengths, how[1])
+    length = torch.full_like(length, max(lengths)) if padded else length
+    warm = step(net, *batch([1], how[1]), device)
+    warm()
+    run = step(net, frames, length, device) if training else partial(torch.no_grad()(net), frames.to(device), length)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
-        work()
+        run()
         return (torch.cuda.max_memory_allocated() - before) / 2**20
     Path("/proc/self/clear_refs").write_text("5")  # the high-water mark becomes what is held now
     before = _status("VmRSS")
-    work()
+    run()
     return (_status("VmHWM") - before) / 2**10
+
+
+def network(backbone: str, size: int, checkpointing: bool, device: str) -> tuple[ClipNetwork, torch.device]:
+    """The net in chunks of 64, of seed 0; `size` is not the network's."""
+    torch.manual_seed(0)
+    return ClipNetwork(backbone, chunk=64, checkpointing=checkpointing).to(device), torch.device(device)
 
 
 def _status(name: str) -> int:
@@ -68,44 +89,34 @@ def _status(name: str) -> int:
     return int(line.split()[1])
 
 
-def compare(args: argparse.Namespace, device: torch.device) -> None:
+def compare(how: tuple[str, int, bool, str], repeats: int, pool: ProcessPoolExecutor) -> None:
     """Mixed, equal and padded batches, alternating."""
-    net = ClipNetwork(args.backbone, chunk=64, checkpointing=args.checkpointing).to(device)
+    net, device = network(*how)
     even = [int(n) for n in np.diff(np.linspace(0, sum(MIXED), BATCH + 1).round())]
-    mixed, equal = batch(list(MIXED), args.size), batch(even, args.size)
-    ways = {
-        "equal lengths": step(net, *equal, device),
-        f"mixed {MIXED}": step(net, *mixed, device),
-        "padded, as the paper": step(net, mixed[0], torch.full((BATCH,), max(MIXED)), device),
-    }
-    for work in ways.values():
-        work()
-    times: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(args.repeats):
-        for name, work in ways.items():
-            times[name].append(seconds(work))
-    memory = {name: peak_mib(work, device) for name, work in ways.items()}
+    ways = {"equal lengths": (even, False), f"mixed {MIXED}": (list(MIXED), False), "padded, as the paper": (list(MIXED), True)}
+    work = {}
+    for name, (lengths, padded) in ways.items():
+        frames, length = batch(lengths, how[1])
+        work[name] = step(net, frames, torch.full_like(length, max(lengths)) if padded else length, device)
+        work[name]()
+    times = {name: [] for name in ways}
+    for _ in range(repeats):
+        for name in ways:
+            times[name].append(seconds(work[name]))
+    memory = {name: pool.submit(peak_mib, how, *way, True).result() for name, way in ways.items()}
     first = next(iter(ways))
-    print(f"{args.backbone}, {args.size} px, {sum(MIXED)} real frames, chunks of 64, checkpointing {args.checkpointing}, {device}")
+    print(f"{how[0]}, {how[1]} px, {sum(MIXED)} real frames, chunks of 64, checkpointing {how[2]}, {device}")
     for name in ways:
         ratio = np.median(np.array(times[name]) / np.array(times[first]))
         print(f"  {name:<28}{np.median(times[name]):7.2f} s {ratio:6.2f}x {memory[name]:8.0f} MiB {memory[name] / memory[first]:6.2f}x")
 
 
-def lengths_of(args: argparse.Namespace, device: torch.device) -> None:
+def long_clips(how: tuple[str, int, bool, str], pool: ProcessPoolExecutor) -> None:
     """Clips of 1, 7 and 2,000 frames, training with checkpointing, and predicting."""
-    net = ClipNetwork(args.backbone, chunk=64, checkpointing=True).to(device)
+    how = (how[0], how[1], True, how[3])
     for n in (1, 7, 2000):
-        clip = batch([n], args.size)
-
-        def predict(clip: tuple[torch.Tensor, torch.Tensor] = clip) -> None:
-            with torch.no_grad():
-                net(clip[0].to(device), clip[1])
-
-        train = step(net, *clip, device)
-        train()
-        both = peak_mib(train, device), peak_mib(predict, device)
-        print(f"  a clip of {n:>5} frames: training {both[0]:.0f}, predicting {both[1]:.0f} MiB above idle")
+        train, predict = (pool.submit(peak_mib, how, [n], False, training).result() for training in (True, False))
+        print(f"  a clip of {n:>5} frames, checkpointing: training {train:.0f}, predicting {predict:.0f} MiB above idle")
 
 
 def padding(root: str) -> None:
@@ -129,14 +140,15 @@ def main() -> None:
     """Print all."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", nargs="?")
-    parser.add_argument("--backbone", default="test_resnet")
-    parser.add_argument("--size", type=int, default=64)
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--backbone", default="torchvision:alexnet")
+    parser.add_argument("--size", type=int, default=128)
+    parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--checkpointing", action="store_true")
     args = parser.parse_args()
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    compare(args, device)
-    lengths_of(args, device)
+    how = (args.backbone, args.size, args.checkpointing, "cuda" if torch.cuda.is_available() else "cpu")
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
+        compare(how, args.repeats, pool)
+        long_clips(how, pool)
     if args.data:
         padding(args.data)
 
