@@ -251,6 +251,7 @@ def test_every_patient_of_a_cross_validation_is_tested_once_by_a_run_that_did_no
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_a_deep_net_trains_for_200_epochs_without_any_nan_and_its_loss_falls(tiny_clips, tmp_path):
     model = video(backbone="resnet50", lr=0.001, schedule="constant", hidden=64, checkpointing=True)
     data = data_module(tiny_clips, iterations=2, num_workers=0, choice=FrameChoice(max_frames=4), augmentation=Augmentation())
