@@ -26,7 +26,6 @@ def words(recipe, overlay, root, folder, *more, logger="csv"):
         ],
         "corso": [
             "--model.init_args.backbone=test_resnet",
-            "--model.init_args.statistics=kept",
             "--trainer.max_epochs=1",
             "--data.init_args.split.val_share=0.25",
         ],
