@@ -63,3 +63,10 @@ class Paper:
     examples: Callable[[Published], pd.DataFrame] | None = None
     printed: str = ""
     page: Callable[[Results, Path, Environment, Sequence[str]], None] | None = None
+
+
+def open_section(results: Results, where: str) -> Section:
+    """What the paper does not say, of the printed file's entries; `where`: what names our choices instead."""
+    gaps = [entry.missing for entry in results.published.values.values() if entry.missing]
+    ours = f"Where a choice was needed here, it is a named parameter of {where}, and ours."
+    return Section("What the paper leaves open", (*(f"{gap}." for gap in gaps), ours))

@@ -12,7 +12,7 @@ from lus_lightning.evaluation.intervals import paired_difference, patient_bootst
 from lus_lightning.evaluation.metrics import confusion, metrics
 from lus_lightning.labels import SCORES
 from lus_lightning.report.figures import Figure
-from lus_lightning.report.papers.base import Paper, Results, Section
+from lus_lightning.report.papers.base import Paper, Results, Section, open_section
 from lus_lightning.report.papers.corso_data import best_of, curves_section, data_section, labelled_clips
 from lus_lightning.report.papers.corso_figures import error_bars, matrices
 from lus_lightning.report.papers.corso_maps import BASELINE, RULE, VIDEO, maps_section, write_maps
@@ -32,7 +32,14 @@ def sections(results: Results) -> list[Section]:
     clips = clips_of_all(results)
     maps = [maps_section(results)] if VIDEO in results.members else []
     data = data_section(results)
-    return [scores_section(results, clips), *data, *curves_section(results), errors_section(results, clips), *maps, open_section(results)]
+    return [
+        scores_section(results, clips),
+        *data,
+        *curves_section(results),
+        errors_section(results, clips),
+        *maps,
+        open_section(results, "the recipe"),
+    ]
 
 
 def clips_of_all(results: Results) -> dict[str, pd.DataFrame]:
@@ -166,13 +173,6 @@ def errors_section(results: Results, clips: Mapping[str, pd.DataFrame]) -> Secti
 def counts_of(clips: pd.DataFrame) -> np.ndarray:
     """(4, 4) clips of each label (row) given each score."""
     return confusion(clips["target"].to_numpy(), clips["pred"].to_numpy(), len(SCORES))[:, :-1]
-
-
-def open_section(results: Results) -> Section:
-    """What the report does not say."""
-    gaps = [entry.missing for entry in results.published.values.values() if entry.missing]
-    ours = "Where a choice was needed here, it is a named parameter of the recipe, and ours."
-    return Section("What the paper leaves open", (*(f"{gap}." for gap in gaps), ours))
 
 
 SETTINGS: Final = {

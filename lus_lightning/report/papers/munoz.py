@@ -12,7 +12,7 @@ from lus_lightning.evaluation.intervals import paired_difference, patient_bootst
 from lus_lightning.evaluation.metrics import exam_statistic, metrics, rank_statistic
 from lus_lightning.evaluation.segmentation import mean_statistic, segmentation_metrics
 from lus_lightning.report.figures import Figure
-from lus_lightning.report.papers.base import Paper, Results, Section
+from lus_lightning.report.papers.base import Paper, Results, Section, open_section
 from lus_lightning.report.papers.munoz_clips import CLASSIFIER, RULE, SEGMENTER, has_clips, write_clips
 from lus_lightning.report.papers.munoz_figures import CLASS_NAMES, bland_altman
 from lus_lightning.report.tables import NOTHING, Here, Table, beside, bounded, cells, estimate
@@ -28,7 +28,7 @@ VIEWS: Final = {"General": None, "Long": "longitudinal", "Trans": "transversal"}
 def sections(results: Results) -> list[Section]:
     """Table 1, masks, affected share, and what the paper leaves open; of the comparator alone only the first and the last."""
     of_masks = [masks_section(results), share_section(results)] if SEGMENTER in results.members else []
-    return [scores_section(results), *of_masks, open_section(results)]
+    return [scores_section(results), *of_masks, open_section(results, "the recipe or of the rule from masks to scores")]
 
 
 def clips_of_both(results: Results) -> dict[str, pd.DataFrame]:
@@ -234,13 +234,6 @@ def assessable_table(results: Results, measures: pd.DataFrame) -> Table:
                 entries.append((row, "Share", None, bounded(own["none"].mean(), bounds, own, 100)))
     note = "Not assessable: no scan line shows the pleura (pleural line or consolidation). That is no score, and not score 0."
     return Table("assessable", "Not assessable", "%", cells(entries), digits=1, notes=(note,), noun="frames")
-
-
-def open_section(results: Results) -> Section:
-    """What the paper does not say."""
-    gaps = [entry.missing for entry in results.published.values.values() if entry.missing]
-    ours = "Where a choice was needed here, it is a named parameter of the recipe or of the rule from masks to scores, and ours."
-    return Section("What the paper leaves open", (*(f"{gap}." for gap in gaps), ours))
 
 
 SETTINGS: Final = {
