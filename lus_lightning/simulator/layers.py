@@ -1,6 +1,7 @@
 """Echo strengths and masks of a scene in beam space. Everything is an array (frames, 128 scan lines, 256 depth samples)."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import cv2
 import numpy as np
@@ -17,16 +18,28 @@ STRIPES = 64
 
 @dataclass(frozen=True)
 class Backdrop:
-    """What stays the same during a clip: the chest wall's echo amplitude (128, 256), the unevenness (4096,) of the lung along it.
-
-    `stripes` (128, 640): echoes of the chest wall's layers, `STRIPES` columns for each way to the pleura and back. `clouds` (128, 256):
-    unevenness of clutter.
-    """
+    """What stays the same during a clip: the chest wall's echo amplitude (128, 256), the unevenness (4096,) of the lung along it."""
 
     wall: np.ndarray
     streaks: np.ndarray
-    stripes: np.ndarray
-    clouds: np.ndarray
+    seed: int
+
+    @property
+    def stripes(self) -> np.ndarray:
+        """Echoes of the chest wall's layers, (128, 640): `STRIPES` columns for each way to the pleura and back."""
+        return self._apart[0]
+
+    @property
+    def clouds(self) -> np.ndarray:
+        """Unevenness of clutter, (128, 256)."""
+        return self._apart[1]
+
+    @cached_property
+    def _apart(self) -> tuple[np.ndarray, np.ndarray]:
+        # By a generator of their own, and only for a machine that shows them: all else is the same with them and without.
+        rng, (lines, samples) = np.random.default_rng([self.seed, 1]), self.wall.shape
+        stripes, clouds = smooth_noise(rng, (lines, 10 * STRIPES), (3, 0.8)), smooth_noise(rng, (lines, samples), (8, 16))
+        return np.exp(1.2 * stripes - 0.7), np.exp(0.7 * clouds - 0.25)
 
 
 def smooth_noise(rng: np.random.Generator, shape: tuple[int, ...], sigma: tuple[float, float]) -> np.ndarray:
@@ -49,10 +62,7 @@ def backdrop(rng: np.random.Generator, scene: Scene, wall_mm: np.ndarray) -> Bac
         wall += bright * np.exp(-(((share - edge) * wall_mm[:, None] / 0.5) ** 2))
     wall += 0.7 * np.exp(-scene.geometry.sample_depths_mm() / 1.2)[None]
     streaks = smooth_noise(rng, (4096, 1), (rng.uniform(8, 25), 1))[:, 0]
-    # Drawn apart, so that all other numbers stay as they are whether or not a machine shows them.
-    apart = np.random.default_rng([scene.seed, 1])
-    stripes, clouds = smooth_noise(apart, (lines, 10 * STRIPES), (3, 0.8)), smooth_noise(apart, (lines, samples), (8, 16))
-    return Backdrop(wall.astype(np.float32), streaks, np.exp(1.2 * stripes - 0.7), np.exp(0.7 * clouds - 0.25))
+    return Backdrop(wall.astype(np.float32), streaks, scene.seed)
 
 
 def _below(depths_mm: np.ndarray, surface_mm: np.ndarray) -> np.ndarray:
