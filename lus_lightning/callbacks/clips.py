@@ -53,7 +53,7 @@ class ClipRecord(pl.Callback):
             shutil.rmtree(Path(trainer.default_root_dir) / "attention", ignore_errors=True)  # of an earlier test, perhaps on other clips
         part = data.part("test")
         self._sectors = data.sectors(part["row"].to_numpy())
-        # One clip of each score after the other, evenly spread.
+        # A clip of each score in turn, in the index's order.
         order = part.assign(turn=part.groupby("target").cumcount()).sort_values(["turn", "target"])
         self._wanted = set(order["row"].iloc[:SHOWN])
 
