@@ -1,6 +1,6 @@
 """How often the field of view is found: right, wrong or refused on simulated clips, and told or refused on real ones.
 
-    python benchmarks/beams.py [DATA_FOLDER] [--seeds 50] [--first 500] [--told]
+    python benchmarks/beams.py [DATA_FOLDER] [--seeds 200] [--first 500] [--told]
 
 Simulated clips have 224 pixels and text burned in. Right is the apex (linear: the edges in the picture) within 2 pixels, half the angle
 within 1 degree, and the outer radius within 2 pixels where its arc lies in the picture and is lit, or is said to be seen. With --told the
@@ -100,7 +100,7 @@ def real(console: Console, root: str) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", nargs="?")
-    for name, default in (("--seeds", 50), ("--first", 500)):
+    for name, default in (("--seeds", 200), ("--first", 500)):
         parser.add_argument(name, type=int, default=default)
     parser.add_argument("--told", action="store_true")
     asked = parser.parse_args()

@@ -8,7 +8,7 @@ from typing import Final
 import cv2
 import numpy as np
 
-from lus_lightning.data.focus import gradients
+from lus_lightning.data.focus import are_parallel, gradients
 from lus_lightning.data.geometry import Geometry, scan_maps
 from lus_lightning.data.lit import MAX_FRAMES, Lit, Outline, lit_region, outline
 from lus_lightning.data.ray import AGREE, longest_ray, sector_on
@@ -29,11 +29,10 @@ class Estimate:
     """A field of view estimated from a clip, or read from its data.
 
     `geometry` is none where it is refused, for `reason`. `confidence` 0-1. `seen` names the sides of the field of view that are seen
-    (left, right, outer, inner); the other ones are put where the last light is; "lines" if the apex is where those within the picture meet,
-    as the edges leave it open. `overlap` is the intersection over union of the convex
-    hulls of the field of view in the picture and of what lights up, at the one of the `THRESHOLDS` where they agree best: what lies in
-    shadow, or where the probe does not touch, never lights up. `shared` says what other clips of the probe told: nothing, its "angle",
-    or the whole "sector".
+    (left, right, outer, inner); the other ones are put where the last light is; "lines" if the apex, or that there is none, is told by
+    those within the picture, as the edges leave it open. `overlap` is the intersection over union of the convex hulls of the field of view
+    in the picture and of what lights up, at the one of the `THRESHOLDS` where they agree best: what lies in shadow, or where the probe does
+    not touch, never lights up. `shared` says what other clips of the probe told: nothing, its "angle", or the whole "sector".
     """
 
     geometry: Geometry | None
@@ -47,10 +46,10 @@ class Estimate:
 def estimate_geometry(frames: np.ndarray, probe: str | None = None, shared: Shared | None = None) -> Estimate:
     """Where the scan lines of a clip lie, from what lights up in (T, H, W) uint8, in pixels; `probe` (convex, phased, linear) if known.
 
-    A sector is taken to be symmetric to a vertical axis. A picture that is lit from border to border shows no edge: it is a linear field
-    of view if the probe is said to be, otherwise it is refused. With what the probe's other clips have `shared` one of their sectors is
-    taken if the edges that are seen lie on it, otherwise one of their angle. Where the edges leave the apex open, it is where the lines
-    within the picture meet, if one ray is seen.
+    A sector is taken to be symmetric to a vertical axis. With what the probe's other clips have `shared` one of their sectors is taken if
+    the edges that are seen lie on it, otherwise one of their angle. Where the edges leave the apex open, it is where the lines within the
+    picture meet, if one ray is seen. A picture that is lit from border to border shows no edge: it is a linear field of view if the probe
+    is said to be, or if nobody says what it is and those lines run side by side; otherwise it is refused.
     """
     few, factor = _reduced(frames)
     angle = shared.angle if shared else None
@@ -60,6 +59,8 @@ def estimate_geometry(frames: np.ndarray, probe: str | None = None, shared: Shar
     if best.confidence <= SURE and best.shared != "sector" and probe != "linear" and not _is_linear(best):
         met = _most_sure(few, partial(_met, frames=few, probe=probe, angle=angle), SURE_ENOUGH, faint_first=True)
         best = max(best, met, key=_sureness) if _apart(best, met) else best
+    if best.geometry is None and probe is None:
+        best = _most_sure(few, partial(_parallel, frames=few, refused=best), SURE_ENOUGH, faint_first=True)
     if (geometry := best.geometry) is None:
         return best
     outlines = [(found, outline(found)) for found in (lit_region(few, t) for t in THRESHOLDS)]
@@ -132,6 +133,15 @@ def _met(found: Lit, frames: np.ndarray, probe: str | None, angle: float | None)
     return max(judged, key=_sureness, default=Estimate(None, 0.0, _NO_EDGE))
 
 
+def _parallel(found: Lit, frames: np.ndarray, refused: Estimate) -> Estimate:
+    """A rectangle if the lines within the picture run side by side, whatever is seen of its edges; otherwise as `refused`."""
+    edges = outline(found)
+    if not are_parallel(gradients(frames, found, edges), found.lit.shape):
+        return refused
+    linear = _rectangle(found, edges, "linear")
+    return replace(linear, seen=(*linear.seen, "lines"))
+
+
 def _is_linear(estimate: Estimate) -> bool:
     return estimate.geometry is not None and estimate.geometry.probe == "linear"
 
@@ -165,11 +175,8 @@ def _rectangle(found: Lit, edges: Outline, probe: str | None) -> Estimate:
     """The field of view as a rectangle; without the word that the probe is linear, a side must be seen upright."""
     lit = found.lit
     height, width = lit.shape
-    shares = lit.mean(axis=0), lit.mean(axis=1)
-    columns, rows = (np.flatnonzero(share > 0.3 * np.percentile(share, 90)) for share in shares)  # what is written lights up less of a row
-    if not len(columns) or not len(rows):
-        return Estimate(None, 0.0, _NO_EDGE)
-    left, right, top, bottom = columns[0], columns[-1], rows[0], rows[-1]
+    left, top = (_bound(edges.ends[side], False) for side in ("left", "inner"))
+    right, bottom = (_bound(edges.ends[side], True) for side in ("right", "outer"))
     mask = np.zeros(lit.shape, bool)
     mask[top : bottom + 1, left : right + 1] = True
     free = {"left": left > 1, "right": right < width - 2, "outer": bottom < height - 2, "inner": top > 1}
@@ -181,6 +188,15 @@ def _rectangle(found: Lit, edges: Outline, probe: str | None) -> Estimate:
         return Estimate(None, sure, f"only {overlap:.0%} of a rectangle lights up" if probe else _NO_EDGE, seen, overlap)
     geometry = _geometry("linear", ((left + right) / 2, top - 0.5), (right - left + 1) / 2, 0, bottom - top + 1, lit.shape)
     return Estimate(geometry, sure, "", seen, overlap)
+
+
+def _bound(ends: np.ndarray, last: bool) -> int:
+    """Where what lights up in the rows (or columns) ends most often while in few it goes on: an edge is a bound, as in `sector.peak`."""
+    counts = np.pad(np.bincount(ends), 2)[:: 1 if last else -1]
+    near, beyond = np.convolve(counts, np.ones(3), "same"), counts.sum() - counts.cumsum()
+    best = 1 + int((near - 2 * np.roll(beyond, -1))[1:-1].argmax())
+    place = best - 1 + int(counts[best - 1 : best + 2].argmax())
+    return (place if last else len(counts) - 1 - place) - 2
 
 
 def _judged(found: Lit, edges: Outline, sector: Sector, probe: str | None, angle: float | None) -> Estimate:

@@ -49,8 +49,9 @@ def lit_region(frames: np.ndarray, threshold: int) -> Lit:
     lit = (high > level + threshold) | (low < level - threshold)
     written = np.zeros(lit.shape, np.uint8)
     if moving:
-        still = lit & (high - low <= 6) & (high >= BRIGHT_WRITING)
-        written = cv2.dilate(_writing(still, lit).astype(np.uint8), np.ones((3, 3), np.uint8))
+        calm = high - low <= 6
+        bright = high >= BRIGHT_WRITING
+        written = cv2.dilate(_writing(lit & calm & bright, ~lit | calm & ~bright), np.ones((3, 3), np.uint8))
     bare = cv2.medianBlur((lit & (written == 0)).astype(np.uint8), 3)
     joined = cv2.morphologyEx(bare, cv2.MORPH_CLOSE, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (9, 9)))
     _, labels, stats, _ = cv2.connectedComponentsWithStats(joined)
@@ -59,16 +60,40 @@ def lit_region(frames: np.ndarray, threshold: int) -> Lit:
     return Lit((bare > 0) & np.isin(labels, kept), cv2.dilate(written, np.ones((5, 5), np.uint8)) > 0)
 
 
-def _writing(still: np.ndarray, lit: np.ndarray) -> np.ndarray:
-    """What of the bright pixels that stand still (H, W) is letters, rulers and logos: low, and amid what is not lit (H, W)."""
+def _writing(still: np.ndarray, plain: np.ndarray) -> np.ndarray:
+    """What of the bright pixels that stand still (H, W) is letters, rulers and logos, (H, W) uint8: low, and on plain ground (H, W).
+
+    What goes on in a line with two such letters is writing too, whatever it is written over.
+    """
     count, labels, stats, _ = cv2.connectedComponentsWithStats(still.astype(np.uint8))
     grown = cv2.dilate(labels.astype(np.float32), np.ones((5, 5), np.uint8)).astype(int)
     ring = (labels == 0) & (grown > 0)
     around = np.bincount(grown[ring], minlength=count)
-    dark = np.bincount(grown[ring & ~lit], minlength=count)
-    letters = (dark > 0.6 * around) & (stats[:, cv2.CC_STAT_HEIGHT] <= TALLEST_WRITING * len(still))
-    letters[0] = False
-    return letters[labels]
+    on_plain = np.bincount(grown[ring & plain], minlength=count)
+    low = stats[:, cv2.CC_STAT_HEIGHT] <= TALLEST_WRITING * len(still)
+    low[0] = False
+    letters = low & (on_plain > 0.6 * around)
+    left, top, width, height = stats[:, :4].T
+    tall = np.flatnonzero(letters & (height >= 4))
+    aligned = np.abs(np.subtract.outer((top + height)[tall], (top + height)[tall])) <= 1
+    apart = np.maximum.outer(left[tall], left[tall]) - np.minimum.outer((left + width)[tall], (left + width)[tall])
+    for k, beside in zip(tall, aligned & (apart > 0) & (apart < 2 * height[tall]), strict=True):
+        if beside.any():
+            letters |= _line(labels, stats, low, int(k))
+    return letters[labels].astype(np.uint8)
+
+
+def _line(labels: np.ndarray, stats: np.ndarray, low: np.ndarray, letter: int) -> np.ndarray:
+    """Which components go on in the line of a letter: within its rows but for one above and two below, less than two heights apart."""
+    _, top, _, height, _ = stats[letter]
+    rows = slice(max(0, top - 1), top + height + 2)
+    within = low & (stats[:, 1] >= rows.start) & (stats[:, 1] + stats[:, 3] <= rows.stop)
+    line, more = np.arange(len(stats)) == letter, np.zeros(len(stats), bool)
+    while (line != more).any():
+        more = line
+        near = cv2.dilate(line[labels[rows]].any(axis=0).astype(np.uint8)[None], np.ones((1, 4 * height + 1), np.uint8))[0] > 0
+        line = line | within & (np.bincount(labels[rows][:, near].ravel(), minlength=len(stats)) > 0)
+    return line
 
 
 def _background(high: np.ndarray, low: np.ndarray, moving: bool) -> int:

@@ -14,6 +14,8 @@ LEAST: Final = 0.09
 """Points of the outline on a ray, as a share of the picture's longer side, from which it is one."""
 HIGHEST: Final = -1.6
 """The apex's highest row, as a share of the longer side."""
+BENT: Final = 3.0
+"""How far (pixels of 224) from one end of a ray to the other its points may depart from a known angle."""
 AGREE: Final = 0.03
 """How near (share of the longer side) two places of the apex are the same."""
 
@@ -33,7 +35,7 @@ class Ray:
 
 
 def longest_ray(found: Outline, side: str, size: int, angle: float | None = None) -> Ray | None:
-    """The line on which most firm points of a side lie while few lie beyond, near an `angle` if known; none if few do or it is bowed."""
+    """The line on which most firm points of a side lie while few lie beyond, at an `angle` if known; none if few do or it is bowed."""
     points, firm = found.points[side], found.firm[side]
     if firm.sum() < LEAST * size:
         return None
@@ -49,6 +51,10 @@ def longest_ray(found: Outline, side: str, size: int, angle: float | None = None
         if len(near) < LEAST * size:
             return None
         slope, offset = np.polyfit(near[:, 1], near[:, 0], 1)
+    if angle is not None:
+        if abs(sign * slope - np.tan(angle)) * np.ptp(near[:, 1]) > BENT * unit:
+            return None
+        slope = sign * np.tan(angle)
     angle_seen, middle = float(np.arctan(sign * slope)), near.mean(axis=0)
     bowed = is_bowed(found, np.array([*middle, angle_seen, 0, 0]), [side], unit)
     return Ray(side, middle, angle_seen) if 0.2 < angle_seen < 1.1 and not bowed else None

@@ -24,6 +24,8 @@ from lus_lightning.data.beamspace import (
 )
 from lus_lightning.data.geometry import LINES, SAMPLES, Geometry, scan_maps
 from lus_lightning.data.index import build_index
+from lus_lightning.data.lit import SIDES, Outline, lit_region
+from lus_lightning.data.ray import longest_ray
 from lus_lightning.data.readers import read_clip
 from lus_lightning.data.shared import CLIPS, agreed
 from lus_lightning.simulator.render import render_clip
@@ -228,6 +230,63 @@ def test_a_picture_full_of_light_is_linear_only_if_the_probe_is_said_to_be():
     found = estimate_geometry(noise, "linear")
     assert _inside(found.geometry).all()
     assert found.seen == ()
+
+
+def test_a_picture_full_of_light_is_linear_if_its_lines_run_side_by_side_and_not_if_they_meet(one_ray):
+    rng = np.random.default_rng(2)
+    speckle, gains = rng.integers(60, 120, (6, 100, 140)), rng.integers(60, 255, 14).repeat(10) / 255
+    found = estimate_geometry((speckle * gains).astype(np.uint8))
+    assert found.geometry.probe == "linear"
+    assert _inside(found.geometry).all()
+    assert found.seen == ("lines",)
+    middle = one_ray[1]["lines"][:, 60:, 90:200]
+    assert (middle.max(axis=0) > 0).all()
+    assert estimate_geometry(middle).geometry is None
+
+
+def test_a_rectangle_ends_where_few_rows_do_if_nothing_goes_on_beyond(rendered):
+    true, frames = next((g, f) for g, f in rendered["sim-linear"] if _free_left(g) > 10)
+    left = round(_free_left(true))
+    shadow = frames.copy()
+    shadow[:, 60:, : left + 30] = 0
+    found = estimate_geometry(shadow).geometry
+    assert found.probe == "linear"
+    assert abs(found.apex_px()[0] - found.aperture - _free_left(true)) < 1.5
+
+
+def _free_left(true):
+    return true.apex_px()[0] - true.aperture / true.mm_per_px
+
+
+@pytest.mark.parametrize("across", [0, 60])
+def test_writing_goes_on_in_its_line_whatever_it_is_written_over(across):
+    noise = np.random.default_rng(5).integers(20, 120, (8, 120, 200)).astype(np.uint8)
+    noise[:, :, :across] = 0
+    text = np.zeros((120, 200), np.uint8)
+    cv2.putText(text, "L 12cm Exam 4 2D", (3, 100), cv2.FONT_HERSHEY_SIMPLEX, 0.5, 190, 1)
+    written = lit_region(np.where(text > 0, text, noise), 8).written
+    ends_on = np.flatnonzero(written.any(axis=0)).max(initial=0)
+    last = np.flatnonzero(text.any(axis=0)).max()
+    if across:  # begins on plain ground
+        assert ends_on >= last
+        assert written[text > 0].mean() > 0.95
+        assert not written[:85].any()
+    else:
+        assert not written.any()
+
+
+def test_a_ray_has_the_known_angle_or_is_none():
+    rows = np.arange(10.0, 60)
+    none = np.zeros((0, 2)), np.zeros(0, bool)
+
+    def ray(angle):
+        points = dict.fromkeys(SIDES, none[0]) | {"left": np.stack([90 - np.tan(angle) * rows, rows], axis=1)}
+        firm = dict.fromkeys(SIDES, none[1]) | {"left": np.ones(len(rows), bool)}
+        return longest_ray(Outline(points, firm, (0, 0, 223, 223), {}), "left", 224, 0.6)
+
+    assert ray(0.6).angle == ray(0.62).angle == 0.6
+    assert abs(ray(0.62).point @ [1, np.tan(0.62)] - 90) < 0.5
+    assert ray(0.75) is None
 
 
 @pytest.mark.parametrize("scanner", SCANNERS)
