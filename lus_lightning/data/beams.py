@@ -45,7 +45,7 @@ def beams_command(root: str, out: str | None = None, adapter: str | None = None)
         raise UserError(f"{target} lies in the data folder, which is never written to; give --out another place")
     rows, folder = index.table.to_dict("records"), local_root(root, cache)
     clips = index.table.assign(path=[str(folder / path) for path in index.table["path"]])
-    estimates = clip_estimates(clips[["clip", "path", "probe", "scanner", "height", "width"]], cache, cpu_count())
+    estimates = clip_estimates(clips[["clip", "path", "exam", "probe", "scanner", "height", "width"]], cache, cpu_count())
     pictures = in_processes(_brightest, [folder / row["path"] for row in rows], cpu_count(), "pictures")
     found = zip(rows, estimates, pictures, strict=True)
     usable = [(row, e, picture) for row, e, picture in found if not isinstance(e, UserError) and not isinstance(picture, UserError)]

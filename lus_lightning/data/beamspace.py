@@ -19,7 +19,7 @@ from lus_lightning.data.geometry import LINES, SAMPLES, Geometry, scan_convert, 
 from lus_lightning.data.identity import content_hash, digest, write_whole
 from lus_lightning.data.parallel import in_processes
 from lus_lightning.data.readers import READER_VERSION, read_clip
-from lus_lightning.data.shared import SURE, Shared, agreed
+from lus_lightning.data.shared import SURE, Shared, agreed, sectors_of
 from lus_lightning.errors import UserError
 
 __all__ = ["Estimate", "clip_geometry", "estimate_geometry", "geometry_from_row", "scan_convert", "to_beam"]
@@ -104,7 +104,7 @@ def clip_estimates(clips: pd.DataFrame, cache_dir: Path, workers: int) -> list[E
     """The field of view of each row of a sample index with absolute paths, or the error that prevented it.
 
     Clips that are refused, not sure, or open otherwise than most are looked at again with what the sure clips of the same probe, scanner
-    and picture size share. One that still opens otherwise is refused.
+    and picture size share, and those still refused with the sectors of their `exam`. One that still opens otherwise is refused.
     """
     rows: list[Mapping[str, Any]] = [dict(zip(clips.columns, values, strict=True)) for values in clips.itertuples(index=False, name=None)]
     look = partial(_row_geometry, cache_dir=cache_dir)
@@ -113,10 +113,12 @@ def clip_estimates(clips: pd.DataFrame, cache_dir: Path, workers: int) -> list[E
     for k, row in enumerate(rows):
         if geometry_from_row(row) is None:
             groups.setdefault(repr([row.get(name) for name in ("probe", "scanner", "height", "width")]), []).append(k)
-    again = [each for group in groups.values() for each in _doubtful(group, found)]
-    better = in_processes(look, [(rows[k], shared) for k, shared in again], workers, "fields of view, again") if again else []
-    for (k, shared), second in zip(again, better, strict=True):
-        found[k] = _settled(found[k], second, shared)
+    common = [(group, shared) for group in groups.values() if (shared := agreed(_sure(group, found)))]
+    for doubtful in (_doubtful, _refused):
+        again = [each for group, shared in common for each in doubtful(group, shared, rows, found)]
+        better = in_processes(look, [(rows[k], shared) for k, shared in again], workers, "fields of view, again") if again else []
+        for (k, shared), second in zip(again, better, strict=True):
+            found[k] = _settled(found[k], second, shared)
     return found
 
 
@@ -132,13 +134,34 @@ def _settled(first: Estimate | UserError, second: Estimate | UserError, shared: 
     )
 
 
-def _doubtful(group: list[int], found: list[Estimate | UserError]) -> list[tuple[int, Shared]]:
+def _sure(group: list[int], found: list[Estimate | UserError]) -> list[Geometry]:
+    """The sectors of one probe's clips that are sure."""
+    each = [e for k in group if isinstance(e := found[k], Estimate)]
+    return [e.geometry for e in each if e.geometry and e.confidence > SURE and e.geometry.probe != "linear"]
+
+
+def _doubtful(
+    group: list[int], shared: Shared, rows: list[Mapping[str, Any]], found: list[Estimate | UserError]
+) -> list[tuple[int, Shared]]:
     """Which clips of one probe are to be looked at again, and with what."""
     looked = [(k, each) for k in group if isinstance(each := found[k], Estimate)]
-    sure = [e.geometry for _, e in looked if e.geometry and e.confidence > SURE and e.geometry.probe != "linear"]
-    if (shared := agreed(sure)) is None:
-        return []
     return [(k, shared) for k, e in looked if not (e.geometry and e.confidence > SURE and shared.agrees(e.geometry))]
+
+
+def _refused(
+    group: list[int], shared: Shared, rows: list[Mapping[str, Any]], found: list[Estimate | UserError]
+) -> list[tuple[int, Shared]]:
+    """Which clips are still refused though others of their exam are told, and the sectors of those."""
+    looked = [(k, e, exam) for k in group if isinstance(e := found[k], Estimate) and isinstance(exam := rows[k].get("exam"), str)]
+    told: dict[str, list[Estimate]] = {}
+    for _, e, exam in looked:
+        if e.geometry and shared.agrees(e.geometry):
+            told.setdefault(exam, []).append(e)
+    exams = {
+        exam: Shared(shared.angle, tuple(sectors_of(e.geometry for e in each if e.geometry)), "exam", min(e.confidence for e in each))
+        for exam, each in told.items()
+    }
+    return [(k, exams[exam]) for k, e, exam in looked if not e.geometry and exam in exams]
 
 
 def _row_geometry(asked: tuple[Mapping[str, Any], Shared | None], cache_dir: Path) -> Estimate:

@@ -13,7 +13,7 @@ from lus_lightning.data.geometry import Geometry, scan_maps
 from lus_lightning.data.lit import MAX_FRAMES, Lit, Outline, lit_region, outline
 from lus_lightning.data.ray import AGREE, longest_ray, sector_on
 from lus_lightning.data.sector import Sector, fit_sector, outer_arc
-from lus_lightning.data.shared import SURE, Shared, astray, best_sector
+from lus_lightning.data.shared import FULL, SURE, Shared, astray, best_sector
 
 THRESHOLDS: Final = (8, 3, 0)
 """Grey levels above the background, tried in turn until one is sure: real clips end in the codec's ripples, simulated pictures sharply."""
@@ -32,7 +32,8 @@ class Estimate:
     (left, right, outer, inner); the other ones are put where the last light is; "lines" if the apex, or that there is none, is told by
     those within the picture, as the edges leave it open. `overlap` is the intersection over union of the convex hulls of the field of view
     in the picture and of what lights up, at the one of the `THRESHOLDS` where they agree best: what lies in shadow, or where the probe does
-    not touch, never lights up. `shared` says what other clips of the probe told: nothing, its "angle", or the whole "sector".
+    not touch, never lights up. `shared` says what other clips of the probe told: nothing, its "angle", the whole "sector", or that of the
+    same "exam".
     """
 
     geometry: Geometry | None
@@ -56,7 +57,7 @@ def estimate_geometry(frames: np.ndarray, probe: str | None = None, shared: Shar
     best = _most_sure(few, partial(_recalled, probe=probe, shared=shared.reduced(factor))) if shared else None
     if best is None or best.geometry is None:
         best = _most_sure(few, partial(_estimate, probe=probe, angle=angle))
-    if best.confidence <= SURE and best.shared != "sector" and probe != "linear" and not _is_linear(best):
+    if best.confidence <= SURE and best.shared not in FULL and probe != "linear" and not _is_linear(best):
         met = _most_sure(few, partial(_met, frames=few, probe=probe, angle=angle), SURE_ENOUGH, faint_first=True)
         best = max(best, met, key=_sureness) if _apart(best, met) else best
     if best.geometry is None and probe is None:
@@ -96,13 +97,16 @@ def _recalled(found: Lit, probe: str | None, shared: Shared) -> Estimate:
     if support <= 0 or not {"left", "right"} & set(seen):
         return Estimate(None, 0.0, _NO_EDGE)
     column, row, angle, outer, inner = sector
+    if shared.by == "exam":  # whose clips may have told no more of the outer arc than where their last light is
+        y, x = np.nonzero(found.lit)
+        outer, seen = max(outer, float(np.percentile(np.hypot(x - column, y - row), 99.9))), tuple(side for side in seen if side != "outer")
     geometry = _geometry(_kind(probe, inner, outer), (column, row), angle, inner, outer, found.lit.shape)
     mask = _in_window(geometry, edges)
-    sure = min(1.0, support / 0.4) * float(np.clip(1 - astray(found, mask) / 0.06, 0, 1))
+    sure = min(shared.sure, support / FULL[shared.by]) * float(np.clip(1 - astray(found, mask) / 0.06, 0, 1))
     overlap = _overlap(mask, found.lit)
     if sure < SURE_ENOUGH:
         return Estimate(None, sure, _NO_EDGE, seen, overlap)
-    return Estimate(geometry, sure, "", seen, overlap, "sector")
+    return Estimate(geometry, sure, "", seen, overlap, shared.by)
 
 
 def _reduced(frames: np.ndarray) -> tuple[np.ndarray, float]:

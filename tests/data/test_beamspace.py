@@ -205,6 +205,36 @@ def test_a_clip_that_shows_one_ray_takes_the_sector_that_the_others_of_its_probe
     assert {found[str(n)].shared for n in range(CLIPS)} == {""}
 
 
+def test_a_dark_clip_takes_the_sector_of_its_own_zoomed_exam_if_one_of_its_rays_lies_on_that(one_probe, tmp_path):
+    usual, clips = one_probe
+    zoomed = Geometry("convex", usual.aperture, 126.0, 238.0, 224, 224, 1.0, 119.0, -20.0, scaled=False)
+    sample, line = scan_maps(zoomed)
+    noise = np.random.default_rng(6).integers(60, 200, (6, 224, 224)).astype(np.uint8)
+    parts = {
+        "whole": sample > -1e3,
+        "strip": (sample > -1e3) & (line < 22) & (sample < 60),
+        "middle": (np.abs(line - 50) < 9) & (sample > 0),
+    }
+    paths = {name: str(write_video(tmp_path / f"{name}.mp4", (noise * lit).astype(np.uint8))) for name, lit in parts.items()}
+    more = pd.DataFrame([{"clip": name, "path": path} for name, path in paths.items()])
+    table = pd.concat([clips, more.assign(probe="convex", scanner="one", height=224, width=224)], ignore_index=True)
+    names = list(table["clip"])
+
+    def found(exam):
+        exams = np.where(table["clip"].isin(parts), exam, table["clip"])
+        return dict(zip(names, clip_estimates(table.assign(exam=exams), tmp_path / "cache", 1), strict=True))
+
+    alone = found(table["clip"])
+    assert [name for name in names if alone[name].geometry is None] == ["nothing", "zoomed", "narrow", "strip", "middle"]
+    together = found("zoomed exam")
+    assert [name for name in names if together[name].geometry is None] == ["nothing", "zoomed", "narrow", "middle"]
+    assert together["strip"].shared == "exam"
+    assert together["strip"].confidence <= together["whole"].confidence
+    strip, whole = (together[name].geometry for name in ("strip", "whole"))
+    assert (*strip.apex_px(), strip.aperture) == pytest.approx((*whole.apex_px(), whole.aperture))
+    assert _errors(zoomed, strip, ())[0] < 7  # as far as the clip that told it is off
+
+
 def test_what_is_shared_does_not_depend_on_workers_and_is_remembered(one_probe, tmp_path, monkeypatch):
     _, clips = one_probe
     first = clip_estimates(clips, tmp_path / "one", 1)
