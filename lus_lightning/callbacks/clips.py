@@ -12,6 +12,7 @@ import torch.nn.functional as F
 
 from lus_lightning.callbacks.predictions import gathered
 from lus_lightning.data.datamodules import ClipDataModule
+from lus_lightning.data.frames import spread
 from lus_lightning.runs import is_dry
 
 SHOWN: Final = 8
@@ -53,9 +54,7 @@ class ClipRecord(pl.Callback):
             shutil.rmtree(Path(trainer.default_root_dir) / "attention", ignore_errors=True)  # of an earlier test, perhaps on other clips
         part = data.part("test")
         self._sectors = data.sectors(part["row"].to_numpy())
-        # A clip of each score in turn, in the index's order.
-        order = part.assign(turn=part.groupby("target").cumcount()).sort_values(["turn", "target"])
-        self._wanted = set(order["row"].iloc[:SHOWN])
+        self._wanted = set(spread(part, SHOWN)["row"])
 
     def on_test_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any,
                           batch_idx: int, dataloader_idx: int = 0) -> None:  # fmt: skip

@@ -114,3 +114,16 @@ def without_label(clips: pd.DataFrame, labels: str) -> dict[str, int]:
         "not all signs were looked for": unsure & (shown <= 1),
     }
     return {reason: int(rows.sum()) for reason, rows in reasons.items() if rows.any()}
+
+
+def spread(clips: pd.DataFrame, most: int) -> pd.DataFrame:
+    """At most so many clips, by no one's taste: one of each label in turn, of each label one of each patient in turn, in the index's order.
+
+    Args:
+        clips: a row per clip, with `row` (its place in the index), `patient` and `target`.
+        most: how many.
+    """
+    clips = clips.sort_values("row")
+    by_patient = clips.assign(turn=clips.groupby(["target", "patient"]).cumcount()).sort_values(["turn", "row"])
+    place = by_patient.groupby("target").cumcount()
+    return by_patient.assign(place=place).sort_values(["place", "target"]).head(most).sort_values("row").drop(columns=["turn", "place"])

@@ -12,10 +12,11 @@ from run_builder import tables_of
 from scipy.stats import spearmanr
 from sklearn.metrics import accuracy_score, cohen_kappa_score
 
+from lus_lightning.data.frames import spread
 from lus_lightning.errors import UserError
 from lus_lightning.labels import MASK_CLASSES
 from lus_lightning.report.html import make_report, print_summary
-from lus_lightning.report.papers.munoz_clips import HEIGHT, WIDTH, chosen, path_of, runs_of
+from lus_lightning.report.papers.munoz_clips import HEIGHT, WIDTH, path_of, runs_of
 from lus_lightning.report.papers.munoz_figures import BAND, GAP, LOOKS, TILE, overlay, strip
 
 
@@ -240,13 +241,13 @@ def test_each_frame_tells_its_scan_lines(run):
 def test_chosen_clips_are_spread_over_labels_and_patients():
     rng = np.random.default_rng(0)
     clips = pd.DataFrame({"row": range(400), "patient": np.arange(400) // 20, "target": rng.choice(4, 400, p=[0.7, 0.15, 0.1, 0.05])})
-    found = chosen(clips)
+    found = spread(clips, 40)
     assert len(found) == 40
     assert found["row"].is_monotonic_increasing
     assert found["target"].value_counts().between(9, 11).all()
     assert found.query("target == 0")["patient"].nunique() == 10
-    assert found["row"].tolist() == chosen(clips.sample(frac=1, random_state=1))["row"].tolist()
-    assert len(chosen(clips.head(7))) == 7
+    assert found["row"].tolist() == spread(clips.sample(frac=1, random_state=1), 40)["row"].tolist()
+    assert len(spread(clips.head(7), 40)) == 7
 
 
 def test_a_strip_stacks_picture_found_and_true_masks_with_depth_downwards():

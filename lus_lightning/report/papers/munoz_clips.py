@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from jinja2 import Environment
 
+from lus_lightning.data.frames import spread
 from lus_lightning.report.papers.base import Results
 from lus_lightning.report.papers.munoz_figures import LOOKS, png, strip, swatch
 from lus_lightning.report.run import Run
@@ -46,7 +47,7 @@ def write_clips(results: Results, folder: Path, environment: Environment, warnin
     pictures.mkdir()
     frames = test_frames(run)
     clips = clip_scores(results, frames)
-    shown = chosen(clips)
+    shown = spread(clips, MOST)
     measures = dict(iter(pd.read_parquet(run.folder / "measures.parquet").groupby("row")))
     by_row = dict(iter(frames.groupby("row")))
     for name in LOOKS:
@@ -81,19 +82,6 @@ def clip_scores(results: Results, frames: pd.DataFrame) -> pd.DataFrame:
             theirs = aggregate(rows, "clip", RULE).set_index(["patient", "clip"])["pred"]
             clips["classifier"] = theirs.reindex(pd.MultiIndex.from_frame(clips[["patient", "clip"]])).fillna(-1).astype(int).to_numpy()
     return clips.sort_values("row", ignore_index=True)
-
-
-def chosen(clips: pd.DataFrame, most: int = MOST) -> pd.DataFrame:
-    """At most so many clips, by no one's taste: one of each label in turn, of each label one of each patient in turn, in the index's order.
-
-    Args:
-        clips: as `clip_scores` gives them.
-        most: how many.
-    """
-    clips = clips.sort_values("row")
-    by_patient = clips.assign(turn=clips.groupby(["target", "patient"]).cumcount()).sort_values(["turn", "row"])
-    place = by_patient.groupby("target").cumcount()
-    return by_patient.assign(place=place).sort_values(["place", "target"]).head(most).sort_values("row").drop(columns=["turn", "place"])
 
 
 def entry(kept: dict[str, np.ndarray], frames: pd.DataFrame) -> dict[str, Any]:
