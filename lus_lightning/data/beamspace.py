@@ -124,6 +124,8 @@ def clip_estimates(clips: pd.DataFrame, cache_dir: Path, workers: int) -> list[E
 
 def _settled(first: Estimate | UserError, second: Estimate | UserError, shared: Shared) -> Estimate | UserError:
     """The second estimate; where it is refused the first one, unless that opens otherwise than the probe's other clips."""
+    if shared.by == "exam":  # asked only where refused before, and the reason stays the same
+        return second if isinstance(second, Estimate) and second.geometry else first
     if isinstance(first, UserError) or isinstance(second, UserError) or second.geometry or first.geometry is None:
         return second
     if shared.agrees(first.geometry):

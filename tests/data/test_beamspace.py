@@ -221,13 +221,14 @@ def test_a_dark_clip_takes_the_sector_of_its_own_zoomed_exam_if_one_of_its_rays_
     names = list(table["clip"])
 
     def found(exam):
-        exams = np.where(table["clip"].isin(parts), exam, table["clip"])
+        exams = np.where(table["clip"].isin([*parts, "narrow"]), exam, table["clip"])
         return dict(zip(names, clip_estimates(table.assign(exam=exams), tmp_path / "cache", 1), strict=True))
 
     alone = found(table["clip"])
     assert [name for name in names if alone[name].geometry is None] == ["nothing", "zoomed", "narrow", "strip", "middle"]
     together = found("zoomed exam")
     assert [name for name in names if together[name].geometry is None] == ["nothing", "zoomed", "narrow", "middle"]
+    assert {name: together[name].reason for name in ("narrow", "middle")} == {name: alone[name].reason for name in ("narrow", "middle")}
     assert together["strip"].shared == "exam"
     assert together["strip"].confidence <= together["whole"].confidence
     strip, whole = (together[name].geometry for name in ("strip", "whole"))
