@@ -9,7 +9,7 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.cli import SaveConfigCallback
 
-from lus_lightning.runs import is_dry, write_record
+from lus_lightning.runs import is_dry, record, write_record
 
 
 class RunRecord(pl.Callback):
@@ -38,6 +38,12 @@ class RunRecord(pl.Callback):
         data.split.to_csv(folder / "split.csv", index=False)
         if (truth := data.sources.truth()) is not None:
             truth.to_parquet(folder / "truth.parquet", index=False)
+
+    def on_test_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """Say which clips this test left out: another version than the training's may find their field of view."""
+        folder = Path(trainer.default_root_dir)
+        if trainer.is_global_zero and not is_dry(trainer) and (card := record(folder).get("data")):
+            write_record(folder, data=card | {"refused": trainer.datamodule.refused})  # type: ignore[attr-defined]
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Say how long it took and that it is whole."""

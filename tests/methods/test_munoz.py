@@ -190,21 +190,29 @@ def test_features_of_beam_space_are_never_taken_for_those_of_the_picture(tiny_st
     assert not set(keys[0]) & set(keys[1])
 
 
-def test_a_classifier_of_frames_trains_in_beam_space_too(tiny_study, tmp_path):
+def refuse(clips, cache_dir, workers):
+    """Every fifth field of view."""
+    known, reasons = clip_geometries(clips, cache_dir, workers)
+    return {row: g for row, g in known.items() if row % 5}, reasons | {clips["clip"][row]: "too dark" for row in known if row % 5 == 0}
+
+
+def test_a_classifier_of_frames_trains_in_beam_space_too_and_its_test_tells_what_it_left_out_itself(tiny_study, tmp_path, monkeypatch):
     recipe = EXPERIMENTS / "munoz-classifier.yaml"
-    main(["fit", *words(recipe, None, tiny_study, tmp_path / "run", "--data.init_args.beam_space=true")])
+    with monkeypatch.context() as patched:
+        patched.setattr("lus_lightning.data.base.clip_geometries", refuse)
+        main(["fit", *words(recipe, None, tiny_study, tmp_path / "run", "--data.init_args.beam_space=true")])
+    fitted = json.loads((tmp_path / "run/run.json").read_text())
+    assert "data.init_args.beam_space" in {change["key"] for change in fitted["changes"]}
+    assert set(fitted["data"]["refused"].values()) == {"too dark"}
     main(["test", "--config", str(tmp_path / "run/config.yaml"), "--ckpt_path", str(tmp_path / "run/checkpoints/last.ckpt")])
-    assert len(pd.read_parquet(tmp_path / "run" / "predictions.parquet").query("split == 'test'"))
-    assert "data.init_args.beam_space" in {change["key"] for change in json.loads((tmp_path / "run/run.json").read_text())["changes"]}
+    predictions = pd.read_parquet(tmp_path / "run" / "predictions.parquet").query("split == 'test'")
+    assert (predictions["row"] % 5 == 0).any()
+    tested = json.loads((tmp_path / "run/run.json").read_text())
+    assert tested == fitted | {"data": fitted["data"] | {"refused": {}}}
 
 
 def test_a_clip_whose_field_of_view_is_refused_is_left_out_and_moves_no_patient(tiny_study, tmp_path, monkeypatch):
     whole, _ = data_of(tiny_study, tmp_path, beam_space=True)
-
-    def refuse(clips, cache_dir, workers):
-        known, reasons = clip_geometries(clips, cache_dir, workers)
-        return {row: g for row, g in known.items() if row % 5}, reasons | {clips["clip"][row]: "too dark" for row in known if row % 5 == 0}
-
     monkeypatch.setattr("lus_lightning.data.base.clip_geometries", refuse)
     data, _ = data_of(tiny_study, tmp_path, beam_space=True)
     assert set(data.refused.values()) == {"too dark"}
