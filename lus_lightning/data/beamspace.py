@@ -114,11 +114,14 @@ def clip_estimates(clips: pd.DataFrame, cache_dir: Path, workers: int) -> list[E
         if geometry_from_row(row) is None:
             groups.setdefault(repr([row.get(name) for name in ("probe", "scanner", "height", "width")]), []).append(k)
     common = [(group, shared) for group in groups.values() if (shared := agreed(_sure(group, found)))]
-    for doubtful in (_doubtful, _refused):
-        again = [each for group, shared in common for each in doubtful(group, shared, rows, found)]
-        better = in_processes(look, [(rows[k], shared) for k, shared in again], workers, "fields of view, again") if again else []
-        for (k, shared), second in zip(again, better, strict=True):
+
+    def look_again(asked: list[tuple[int, Shared]]) -> None:
+        better = in_processes(look, [(rows[k], shared) for k, shared in asked], workers, "fields of view, again") if asked else []
+        for (k, shared), second in zip(asked, better, strict=True):
             found[k] = _settled(found[k], second, shared)
+
+    look_again([each for group, shared in common for each in _doubtful(group, shared, found)])
+    look_again([each for group, shared in common for each in _refused(group, shared, found, [row.get("exam") for row in rows])])
     return found
 
 
@@ -142,28 +145,24 @@ def _sure(group: list[int], found: list[Estimate | UserError]) -> list[Geometry]
     return [e.geometry for e in each if e.geometry and e.confidence > SURE and e.geometry.probe != "linear"]
 
 
-def _doubtful(
-    group: list[int], shared: Shared, rows: list[Mapping[str, Any]], found: list[Estimate | UserError]
-) -> list[tuple[int, Shared]]:
+def _doubtful(group: list[int], shared: Shared, found: list[Estimate | UserError]) -> list[tuple[int, Shared]]:
     """Which clips of one probe are to be looked at again, and with what."""
     looked = [(k, each) for k in group if isinstance(each := found[k], Estimate)]
     return [(k, shared) for k, e in looked if not (e.geometry and e.confidence > SURE and shared.agrees(e.geometry))]
 
 
-def _refused(
-    group: list[int], shared: Shared, rows: list[Mapping[str, Any]], found: list[Estimate | UserError]
-) -> list[tuple[int, Shared]]:
+def _refused(group: list[int], shared: Shared, found: list[Estimate | UserError], exams: list[Any]) -> list[tuple[int, Shared]]:
     """Which clips are still refused though others of their exam are told, and the sectors of those."""
-    looked = [(k, e, exam) for k in group if isinstance(e := found[k], Estimate) and isinstance(exam := rows[k].get("exam"), str)]
+    looked = [(k, e, exam) for k in group if isinstance(e := found[k], Estimate) and isinstance(exam := exams[k], str)]
     told: dict[str, list[Estimate]] = {}
     for _, e, exam in looked:
         if e.geometry and shared.agrees(e.geometry):
             told.setdefault(exam, []).append(e)
-    exams = {
+    known = {
         exam: Shared(shared.angle, tuple(sectors_of(e.geometry for e in each if e.geometry)), "exam", min(e.confidence for e in each))
         for exam, each in told.items()
     }
-    return [(k, exams[exam]) for k, e, exam in looked if not e.geometry and exam in exams]
+    return [(k, known[exam]) for k, e, exam in looked if not e.geometry and exam in known]
 
 
 def _row_geometry(asked: tuple[Mapping[str, Any], Shared | None], cache_dir: Path) -> Estimate:

@@ -55,6 +55,8 @@ def estimate_geometry(frames: np.ndarray, probe: str | None = None, shared: Shar
     few, factor = _reduced(frames)
     angle = shared.angle if shared else None
     best = _most_sure(few, partial(_recalled, probe=probe, shared=shared.reduced(factor))) if shared else None
+    if shared and shared.by == "exam" and best and best.geometry is None:
+        return best  # all else has been tried before
     if best is None or best.geometry is None:
         best = _most_sure(few, partial(_estimate, probe=probe, angle=angle))
     if best.confidence <= SURE and best.shared not in FULL and probe != "linear" and not _is_linear(best):
