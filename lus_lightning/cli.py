@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from lus_lightning.errors import UserError
+from lus_lightning.signals import Stopped, handled
 
 LIGHTNING: Final = {
     "fit": "train a method: --config experiments/xing.yaml [--config experiments/with/quick-xing.yaml] [--data.init_args.root FOLDER]",
@@ -33,9 +34,14 @@ def main(args: Sequence[str] | None = None) -> None:
         args: the words behind the program's name; none takes them from the command line.
 
     Raises:
-        SystemExit: with 2 after a problem that the user can mend, told in one sentence.
+        SystemExit: with 2 after a problem that the user can mend, told in one sentence; with 130 or 143 after SIGINT or SIGTERM.
     """
     words = list(sys.argv[1:] if args is None else args)
+    with handled():
+        _run(words)
+
+
+def _run(words: list[str]) -> None:
     try:
         if not words or words[0] in ("-h", "--help"):
             print(_help())
@@ -52,6 +58,9 @@ def main(args: Sequence[str] | None = None) -> None:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
+    except Stopped as stopped:
+        print(f"{words[0]} ended by {stopped.name}", file=sys.stderr)
+        raise
 
 
 def _plain(words: list[str]) -> None:

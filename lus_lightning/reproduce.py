@@ -2,7 +2,6 @@
 
 import hashlib
 import shlex
-import subprocess
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Literal
 
 from lus_lightning.errors import UserError
 from lus_lightning.runs import make_way, record, write_record
+from lus_lightning.signals import run_child
 
 
 def reproduce_command(
@@ -139,6 +139,5 @@ def _fingerprint(configs: list[Path], options: list[str], roots: Iterable[str | 
 
 
 def _run(command: str, words: list[str]) -> None:
-    done = subprocess.run([sys.executable, "-m", "lus_lightning", command, *words], check=False)
-    if done.returncode:
-        raise SystemExit(done.returncode)
+    if code := run_child([sys.executable, "-m", "lus_lightning", command, *words]):
+        raise SystemExit(code)

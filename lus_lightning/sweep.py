@@ -4,7 +4,6 @@ import math
 import os
 import shlex
 import socket
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import yaml
 
 from lus_lightning.errors import UserError
 from lus_lightning.runs import record
+from lus_lightning.signals import run_child
 
 
 def sweep_command(
@@ -53,7 +53,8 @@ def sweep_command(
     place = sweep["command"].index("${args}")
     sweep["command"][place:place] = extra
     number = wandb.sweep(sweep, project=sweep.get("project"))
-    subprocess.run([sys.executable, "-m", "wandb", "agent", "--project", sweep["project"], number], check=True)
+    if code := run_child([sys.executable, "-m", "wandb", "agent", "--project", sweep["project"], number]):
+        raise SystemExit(code)
 
 
 def run_here(sweep: dict[str, Any], folder: Path, trials: int, extra: list[str]) -> None:
@@ -113,9 +114,8 @@ def _run_trial(trial: Any, sweep: dict[str, Any], folder: Path, extra: list[str]
     command = [
         sys.executable if w == "${interpreter}" else w for w in sweep["command"] if w not in ("${env}", "${args}", "${program}")
     ] + words
-    done = subprocess.run(command, check=False)
-    if done.returncode:
-        raise SystemExit(done.returncode)
+    if code := run_child(command):
+        raise SystemExit(code)
     if math.isnan(value := record(run)["final"][sweep["metric"]["name"]]):
         import optuna
 

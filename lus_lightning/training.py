@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 import wandb
 import yaml
 from jsonargparse import Namespace
+from pytorch_lightning.callbacks import BatchSizeFinder, LearningRateFinder
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import WandbLogger
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from lus_lightning.callbacks.checkpoint import LastCheckpoint
 from lus_lightning.callbacks.clips import ClipRecord
@@ -24,6 +25,7 @@ from lus_lightning.callbacks.record import RunRecord, SaveConfig
 from lus_lightning.data.base import LungDataModule
 from lus_lightning.errors import UserError
 from lus_lightning.methods.base import LungModule
+from lus_lightning.nets.backbones import saved
 from lus_lightning.runs import changes, flat, make_way
 
 TRAINER_DEFAULTS = {
@@ -41,16 +43,19 @@ class LungCLI(LightningCLI):
     def main(cls, words: list[str]) -> "LungCLI":
         """Run the command of `words`, such as `["fit", "--config", "experiments/xing.yaml"]`."""
         sys.argv = [sys.argv[0], *words]  # what Lightning starts again for each further process
-        cli = cls(
-            LungModule,
-            LungDataModule,
-            save_config_callback=SaveConfig,
-            trainer_defaults=TRAINER_DEFAULTS,
-            seed_everything_default=0,
-            subclass_mode_model=True,
-            subclass_mode_data=True,
-            auto_configure_optimizers=False,
-        )
+        try:
+            cli = cls(
+                LungModule,
+                LungDataModule,
+                save_config_callback=SaveConfig,
+                trainer_defaults=TRAINER_DEFAULTS,
+                seed_everything_default=0,
+                subclass_mode_model=True,
+                subclass_mode_data=True,
+                auto_configure_optimizers=False,
+            )
+        except MisconfigurationException as error:
+            raise UserError(f"Lightning refuses these options: {_first_line(error)}") from None
         if isinstance(cli.trainer.logger, WandbLogger) and cli.trainer.is_global_zero:
             wandb.finish()  # or a second command in this process would write into the first one's run
         return cli
@@ -70,6 +75,17 @@ class LungCLI(LightningCLI):
             make_way(folder)
         place_logger(config.trainer.logger, folder, str(self.subcommand))
 
+    def instantiate_classes(self) -> None:
+        """Make model, data and trainer.
+
+        Raises:
+            UserError: a logger, a callback or a strategy needs a package that is not installed.
+        """
+        try:
+            super().instantiate_classes()
+        except ImportError as error:
+            raise UserError(f"an option needs a package that is not here ({_first_line(error)}); install it, or leave it out") from None
+
     def _parse_ckpt_path(self) -> None:
         """Refuse a checkpoint whose hyper-parameters differ from the configuration: Lightning would silently take the checkpoint's."""
         config = self.config[self.config.subcommand]
@@ -77,18 +93,33 @@ class LungCLI(LightningCLI):
             return
         if not Path(path).is_file():
             raise UserError(f"there is no checkpoint {path}; a finished or interrupted run keeps checkpoints/last.ckpt in its folder")
-        saved = torch.load(path, weights_only=True, map_location="cpu", mmap=True)["hyper_parameters"]
+        there = saved(path).get("hyper_parameters")
+        if there is None:
+            raise UserError(f"{path} is no checkpoint of a run (it holds no hyper-parameters); give runs/NAME/checkpoints/last.ckpt")
         given = config.model.init_args.as_dict()
-        differ = [k for k in given if k in saved and not k.startswith("_") and _plain(given[k]) != _plain(saved[k])]
+        differ = [k for k in given if k in there and not k.startswith("_") and _plain(given[k]) != _plain(there[k])]
         if differ:
-            told = "; ".join(f"{k} is {saved[k]!r} there and {given[k]!r} here" for k in differ)
+            told = "; ".join(f"{k} is {there[k]!r} there and {given[k]!r} here" for k in differ)
             raise UserError(
                 f"the checkpoint {path} was trained with other hyper-parameters: {told};"
                 f" use --config {Path(path).parents[1] / 'config.yaml'}, or train anew without --ckpt_path"
             )
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
-        """The trainer, with the callbacks that write the run folder."""
+        """The trainer, with the callbacks that write the run folder.
+
+        Raises:
+            UserError: an option would leave a run that cannot be tested, or whose config.yaml does not say what was trained.
+        """
+        asked = self.config_init[self.subcommand].trainer
+        if asked.enable_checkpointing is False:
+            raise UserError("without a checkpoint a run cannot be tested or resumed: leave trainer.enable_checkpointing out")
+        for callback in asked.callbacks or []:
+            if isinstance(callback, LearningRateFinder | BatchSizeFinder):
+                raise UserError(
+                    f"{type(callback).__name__} sets a value that config.yaml does not know, so that nobody could train the same again:"
+                    " leave it out, and search with a sweep (experiments/sweeps) or set the value by hand"
+                )
         entries = self._entries()
         defaults = [RunRecord(entries), FindNonFinite(), Curves(), PredictionWriter(), MaskRecord(), ClipRecord(), LogPictures()]
         self.trainer_defaults = self.trainer_defaults | {"callbacks": defaults}
@@ -143,6 +174,10 @@ def wandb_account() -> bool:
 
 def _first_process() -> bool:
     return int(os.environ.get("LOCAL_RANK", 0)) == 0
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _plain(value: Any) -> Any:

@@ -81,7 +81,7 @@ class ClipRecord(pl.Callback):
 
     def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Write the table."""
-        if is_dry(trainer) or not self._table:
+        if is_dry(trainer) or not isinstance(trainer.datamodule, ClipDataModule):  # type: ignore[attr-defined]
             return
         folder = Path(trainer.default_root_dir)
         if (table := gathered(trainer, self._table, folder, ["row"])) is not None:

@@ -14,7 +14,7 @@ from pytorch_lightning.utilities import rank_zero_info
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, Sampler
 
 from lus_lightning.data.beamspace import clip_geometries
-from lus_lightning.data.cache import fill_cache
+from lus_lightning.data.cache import cached_frames, fill_cache
 from lus_lightning.data.features import FeatureDataset
 from lus_lightning.data.frames import LABELS, LACKS, FrameChoice, frame_table, label_table, labelled, targets, without_label
 from lus_lightning.data.geometry import Geometry
@@ -182,6 +182,12 @@ class LungDataModule(pl.LightningDataModule):
 
     def _reasons(self) -> str:
         return f" ({', '.join(f'{n} {reason}' for reason, n in self.unlabelled.items())})" if self.unlabelled else ""
+
+    def picture(self, row: int, frame: int) -> np.ndarray:
+        """A frame of clip `row` as the network sees it, (H, W) uint8; of a whole clip (frame -1) the middle one."""
+        geometry = self.geometries.get(row) if self.beam_space else None
+        frames = cached_frames(Path(self.sources.clips["path"].iloc[row]), self.size, self.cache_dir, geometry)
+        return np.array(frames[frame if frame >= 0 else len(frames) // 2])
 
     # --- loaders --------------------------------------------------------------------------------------------------------------
 
