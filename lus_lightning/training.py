@@ -64,15 +64,23 @@ class LungCLI(LightningCLI):
         """Make the checkpoint callback's settings options: `--checkpoint.every_n_steps`."""
         parser.add_lightning_class_args(LastCheckpoint, "checkpoint")
 
+    def before_fit(self) -> None:
+        """An old run makes way, now that nothing is left to refuse; the logger gets the configuration."""
+        config = self.config[self.subcommand]
+        if not config.ckpt_path and not config.trainer.fast_dev_run and _first_process():
+            make_way(Path(config.trainer.default_root_dir))
+        (Path(config.trainer.default_root_dir) / "logs").mkdir(parents=True, exist_ok=True)  # W&B makes no folder
+        if self.trainer.logger is not None:
+            entries = self._entries()
+            self.trainer.logger.log_hyperparams({"config": flat(self._dumped(config)), "changes": len(entries["changes"])})
+
     def before_instantiate_classes(self) -> None:
-        """Give the logger its place in the run folder, and an old run makes way."""
+        """Give the logger its place in the run folder."""
         config = self.config[self.subcommand]
         folder = Path(config.trainer.default_root_dir or "runs/run")
         if "WANDB_SWEEP_ID" in os.environ:  # started by a W&B agent: each trial has a folder of its own
             folder = folder / "trials" / os.environ["WANDB_RUN_ID"]
         config.trainer.default_root_dir = str(folder)
-        if self.subcommand == "fit" and not config.ckpt_path and not config.trainer.fast_dev_run and _first_process():
-            make_way(folder)
         place_logger(config.trainer.logger, folder, str(self.subcommand))
 
     def instantiate_classes(self) -> None:
@@ -83,8 +91,13 @@ class LungCLI(LightningCLI):
         """
         try:
             super().instantiate_classes()
-        except ImportError as error:
-            raise UserError(f"an option needs a package that is not here ({_first_line(error)}); install it, or leave it out") from None
+        except (ImportError, ValueError) as error:  # jsonargparse wraps what a class's own __init__ raises
+            cause: BaseException | None = error
+            while cause is not None and not isinstance(cause, ImportError):
+                cause = cause.__cause__ or cause.__context__
+            if cause is None:
+                raise
+            raise UserError(f"an option needs a package that is not here ({_first_line(cause)}); install it, or leave it out") from None
 
     def _parse_ckpt_path(self) -> None:
         """Refuse a checkpoint whose hyper-parameters differ from the configuration: Lightning would silently take the checkpoint's."""
@@ -123,10 +136,7 @@ class LungCLI(LightningCLI):
         entries = self._entries()
         defaults = [RunRecord(entries), FindNonFinite(), Curves(), PredictionWriter(), MaskRecord(), ClipRecord(), LogPictures()]
         self.trainer_defaults = self.trainer_defaults | {"callbacks": defaults}
-        trainer = super().instantiate_trainer(**kwargs)
-        if trainer.logger is not None and self.subcommand == "fit":
-            trainer.logger.log_hyperparams({"config": flat(self._dumped(self.config[self.subcommand])), "changes": len(entries["changes"])})
-        return trainer
+        return super().instantiate_trainer(**kwargs)
 
     def _dumped(self, config: Namespace) -> dict[str, Any]:
         return yaml.safe_load(self._parser(self.subcommand).dump(config, skip_none=False, skip_validation=True))
@@ -155,7 +165,8 @@ def place_logger(logger: Any, folder: Path, command: str) -> None:
         # One folder a command: the logger empties its folder before it writes.
         args.name, args.version = "", command
     if name == "WandbLogger":
-        (folder / "logs").mkdir(parents=True, exist_ok=True)
+        if command != "fit":  # an old run may still have to make way
+            (folder / "logs").mkdir(parents=True, exist_ok=True)
         args.name = args.name or f"{folder.name}-{command}"
         if not wandb_account():
             os.environ["WANDB_MODE"] = "offline"
@@ -176,7 +187,7 @@ def _first_process() -> bool:
     return int(os.environ.get("LOCAL_RANK", 0)) == 0
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
