@@ -23,6 +23,7 @@ from lus_lightning.callbacks.pictures import LogPictures
 from lus_lightning.callbacks.predictions import PredictionWriter
 from lus_lightning.callbacks.record import RunRecord, SaveConfig
 from lus_lightning.data.base import LungDataModule
+from lus_lightning.data.division import Division
 from lus_lightning.errors import UserError
 from lus_lightning.methods.base import LungModule
 from lus_lightning.nets.backbones import saved
@@ -77,11 +78,33 @@ class LungCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Give the logger its place in the run folder."""
         config = self.config[self.subcommand]
-        folder = Path(config.trainer.default_root_dir or "runs/run")
+        folder = self._folder(config)
         if "WANDB_SWEEP_ID" in os.environ:  # started by a W&B agent: each trial has a folder of its own
             folder = folder / "trials" / os.environ["WANDB_RUN_ID"]
         config.trainer.default_root_dir = str(folder)
         place_logger(config.trainer.logger, folder, str(self.subcommand))
+
+    @staticmethod
+    def _folder(config: Namespace) -> Path:
+        """The run folder: the one that holds the checkpoint, wherever it lies now, unless the command line names one."""
+        named = any(word.split("=")[0] == "--trainer.default_root_dir" for word in sys.argv)
+        if config.get("ckpt_path") and not named and (there := Path(config.ckpt_path).resolve().parents[1] / "config.yaml").is_file():
+            return there.parent
+        return Path(config.trainer.default_root_dir or "runs/run")
+
+    def after_instantiate_classes(self) -> None:
+        """The checkpoint's division of the patients holds.
+
+        Raises:
+            UserError: the checkpoint does not tell it.
+        """
+        path = self.config[self.subcommand].get("ckpt_path")
+        if not path or self.subcommand == "predict":
+            return
+        state = saved(path, mmap=True).get(type(self.datamodule).__qualname__)
+        if not state:
+            raise UserError(f"{path} does not say who was trained on (an earlier version made it): train again, or `predict` with it")
+        self.datamodule.earlier = Division.of_state(state)
 
     def instantiate_classes(self) -> None:
         """Make model, data and trainer.
@@ -106,7 +129,7 @@ class LungCLI(LightningCLI):
             return
         if not Path(path).is_file():
             raise UserError(f"there is no checkpoint {path}; a finished or interrupted run keeps checkpoints/last.ckpt in its folder")
-        there = saved(path).get("hyper_parameters")
+        there = saved(path, mmap=True).get("hyper_parameters")
         if there is None:
             raise UserError(f"{path} is no checkpoint of a run (it holds no hyper-parameters); give runs/NAME/checkpoints/last.ckpt")
         given = config.model.init_args.as_dict()

@@ -29,12 +29,14 @@ class Index:
         left_out: `path` and `reason` of what the folder lists or holds, but the table does not.
         name: of the data folder.
         fingerprint: 12 hex digits, of the table and the content of all its files.
+        contents: hash of the files of each clip, in the table's order.
     """
 
     table: pd.DataFrame
     left_out: pd.DataFrame
     name: str
     fingerprint: str
+    contents: tuple[str, ...]
 
 
 def build_index(root: str | Path, adapter: str | None = None, strict: bool = False, cache_dir: str | Path | None = None) -> Index:
@@ -75,7 +77,8 @@ def build_index(root: str | Path, adapter: str | None = None, strict: bool = Fal
     for column in ("frames", "height", "width", "first_frame"):
         table[column] = facts[column].astype("int64")
     table["fps"] = facts["fps"].astype(float)
-    return Index(table, left_out, root_name(root), digest(table.to_csv(index=False), facts["content"].tolist())[:12])
+    contents = facts["content"].tolist()
+    return Index(table, left_out, root_name(root), digest(table.to_csv(index=False), contents)[:12], tuple(contents))
 
 
 def index_command(root: str, out: str | None = None, adapter: str | None = None, strict: bool = False) -> None:

@@ -155,14 +155,16 @@ def file_state(path: str) -> dict[str, Tensor]:
     return state.get("state_dict", state)
 
 
-def saved(path: str | Path) -> dict[str, Any]:
+def saved(path: str | Path, mmap: bool = False) -> dict[str, Any]:
     """What `torch.save` wrote into a file, on the CPU. A file may hold tensors and plain values; one that holds code is not run.
+
+    With `mmap` its tensors stay on the disk until they are used.
 
     Raises:
         UserError: the file is damaged, is not torch's, or holds code.
     """
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except pickle.UnpicklingError as error:
         raise UserError(
             f"{path} holds more than tensors and plain values, or is no file of torch.save ({str(error).splitlines()[0][:120]}); code in a"

@@ -139,6 +139,9 @@ def warnings_of(run: Run, metrics: Mapping[str, Any], headline: str) -> list[str
         told = "; ".join(f"{change['what']}: {change['here']} instead of {change['paper']}" for change in changes)
         kind = "a quick run" if any(name.startswith("quick") for name in run.info.get("overlays", [])) else "a changed recipe"
         found.append(f"This is {kind}, not the paper's training. {told[0].upper() + told[1:]}.")
+    for when, key in (("while it was trained", "changed"), ("since the training", "test_changed")):
+        if changed := run.info["data"].get(key):
+            found.append(f"The data have changed {when}: {'; '.join(changed)}. The division of the patients is kept.")
     if refused := run.info["data"].get("refused"):
         shown = ", ".join(f"{name} ({reason})" for name, reason in list(refused.items())[:3]) + (" ..." if len(refused) > 3 else "")
         found.append(f"{len(refused)} clips are left out, as their field of view could not be told: {shown}.")
