@@ -153,7 +153,7 @@ class LungDataModule(pl.LightningDataModule):
         self.unlabelled = without_label(self.sources.clips, self.labels)
         if self.unlabelled:
             rank_zero_info(f"{sum(self.unlabelled.values())} of {len(self.sources.clips)} clips have no label{self._reasons()}")
-        predicting = self.trainer is not None and self.trainer.state.fn == "predict"  # no one has a side, and any folder will do
+        predicting = getattr(self.trainer, "predicting", False)  # no one has a side, and any folder will do
         self.split = None if predicting else self._divide(frames)
         if self.split is not None:
             unit = ["clip", "frame"] if self.division.unit == "frame" else ["clip"]
