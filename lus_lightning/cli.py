@@ -11,7 +11,7 @@ from lus_lightning.errors import UserError
 from lus_lightning.signals import Stopped, handled
 
 LIGHTNING: Final = {
-    "fit": "train a method: --config experiments/xing.yaml [--config experiments/with/quick-xing.yaml] [--data.init_args.root FOLDER]",
+    "fit": "train a method: --config xing [--config with/quick-xing] [--data.init_args.root FOLDER]",
     "validate": "metrics on the validation patients",
     "test": "predictions of the test patients: --config runs/NAME/config.yaml --ckpt_path runs/NAME/checkpoints/last.ckpt",
     "predict": "scores of any clips, labelled or not: as test, with --data.init_args.root FOLDER",
@@ -21,6 +21,7 @@ PLAIN: Final = {
     "beams": ("lus_lightning.data.beams", "beams_command", "where the scan lines of every clip lie, estimated or refused; table and sheet"),
     "simulate": ("lus_lightning.simulator.command", "simulate_command", "write a simulated study with exact truth"),
     "reproduce": ("lus_lightning.reproduce", "reproduce_command", "fit, test and report a paper's recipe, with what is compared beside it"),
+    "recipe": ("lus_lightning.recipes", "recipe_command", "list recipes, overlays and sweeps, or print one: recipe xing > mine.yaml"),
     "report": ("lus_lightning.report.html", "report_command", "write a run's tables, figures and page again"),
     "audit": ("lus_lightning.evaluation.audits", "audit_run", "check a run's own tables: no patient on two sides, nothing twice"),
     "sweep": ("lus_lightning.sweep", "sweep_command", "run a W&B sweep, with an account or here"),
@@ -70,6 +71,8 @@ def _plain(words: list[str]) -> None:
     command = getattr(importlib.import_module(module), function)
     flags = {f"--{name}" for name, p in inspect.signature(command).parameters.items() if p.annotation is bool}
     given = [f"{word}=true" if word in flags else word for word in words[1:]]
+    if words == ["recipe"]:
+        given = ["all"]  # a default in the signature would make the name an option
     if isinstance(told := auto_cli(command, args=given, prog=f"lus-lightning {words[0]}"), str):
         print(told)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from lus_lightning.errors import UserError
+from lus_lightning.recipes import EXPERIMENTS, names
 from lus_lightning.runs import make_way, record, write_record
 from lus_lightning.signals import run_child
 
@@ -21,9 +22,9 @@ def reproduce_command(
     args: str = "",
     folds: int = 0,
 ) -> None:
-    """Fit, test and report experiments/RECIPE.yaml and what it is compared with, in the current folder.
+    """Fit, test and report a shipped recipe and what it is compared with, into runs/ of the current folder.
 
-    That is each variant in experiments/beside/RECIPE, and each recipe experiments/RECIPE-<name>.yaml: another method on the same patients.
+    That is each variant beside/RECIPE/<name>, and each recipe RECIPE-<name>: another method on the same patients (`recipe` lists them).
 
     Started again with the same configuration and data, an unfinished run goes on and a finished one only reports; with another
     configuration or other data the old folder moves to RUN.n first.
@@ -40,9 +41,9 @@ def reproduce_command(
     Raises:
         UserError: there is no such recipe, or a data folder cannot be read.
     """
-    path = Path("experiments") / f"{recipe}.yaml"
-    if not path.is_file():
-        raise UserError(f"there is no recipe {path}; there are {', '.join(sorted(p.stem for p in path.parent.glob('*.yaml')))}")
+    if recipe not in names("recipes"):
+        raise UserError(f"there is no recipe {recipe}; there are {', '.join(names('recipes'))}")
+    path = EXPERIMENTS / f"{recipe}.yaml"
     quick = _quick(size)
     name = "-".join(
         [

@@ -26,6 +26,7 @@ from lus_lightning.data.base import LungDataModule
 from lus_lightning.errors import UserError
 from lus_lightning.methods.base import LungModule
 from lus_lightning.nets.backbones import saved
+from lus_lightning.recipes import with_files
 from lus_lightning.runs import changes, flat, make_way
 
 TRAINER_DEFAULTS = {
@@ -42,7 +43,7 @@ class LungCLI(LightningCLI):
     @classmethod
     def main(cls, words: list[str]) -> "LungCLI":
         """Run the command of `words`, such as `["fit", "--config", "experiments/xing.yaml"]`."""
-        sys.argv = [sys.argv[0], *words]  # what Lightning starts again for each further process
+        sys.argv = [sys.argv[0], *with_files(words)]  # what Lightning starts again for each further process
         try:
             cli = cls(
                 LungModule,
