@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
+from lus_lightning.console import pipe, quiet, told_by_another, without_verbose
 from lus_lightning.errors import UserError
 from lus_lightning.signals import Stopped, handled
 
@@ -37,8 +38,8 @@ def main(args: Sequence[str] | None = None) -> None:
     Raises:
         SystemExit: with 2 after a problem that the user can mend, told in one sentence; with 130 or 143 after SIGINT or SIGTERM.
     """
-    words = list(sys.argv[1:] if args is None else args)
-    with handled():
+    words = without_verbose(list(sys.argv[1:] if args is None else args))
+    with handled(), pipe(), quiet():
         _run(words)
 
 
@@ -57,8 +58,13 @@ def _run(words: list[str]) -> None:
         else:
             raise UserError(f"there is no command {words[0]!r}; `python -m lus_lightning --help` lists them")
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        if not told_by_another(2):
+            print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
+    except Exception:
+        if code := told_by_another(1):
+            raise SystemExit(code) from None
+        raise
     except Stopped as stopped:
         print(f"{words[0]} ended by {stopped.name}", file=sys.stderr)
         raise
@@ -82,4 +88,5 @@ def _help() -> str:
     lines += ["Published lung ultrasound severity methods, split by patient. Research only, not for clinical use.", ""]
     lines += [f"  {name:<11}{text}" for name, text in LIGHTNING.items()] + [""]
     lines += [f"  {name:<11}{text}" for name, (_, _, text) in PLAIN.items()]
+    lines += ["", "  --verbose, with any command, also shows what otherwise goes to the run folder's logs/ only"]
     return "\n".join(lines)

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
+from lus_lightning.console import say
 from lus_lightning.errors import UserError
 from lus_lightning.recipes import EXPERIMENTS, names
 from lus_lightning.runs import make_way, record, write_record
@@ -102,10 +103,9 @@ def fit_and_test(folder: Path, configs: list[Path], options: list[str], roots: I
         write_record(folder, asked=wanted)
         state = {}
     if state.get("tested"):
-        print(f"{folder} is finished: reporting only")
+        say(f"{folder} is finished: reporting only")
         return
     if not state.get("finished"):
-        print(f"\n{'going on with' if state else 'training into'} {folder}", flush=True)
         words = [word for config in configs for word in ("--config", str(config))] + options + ["--trainer.default_root_dir", str(folder)]
         _run("fit", words + (["--ckpt_path", str(last)] if state else []))
     best = last.with_name("best.ckpt")
@@ -128,7 +128,7 @@ def _quick(size: str) -> bool:
     import torch
 
     if not torch.cuda.is_available():
-        print("no GPU here: taking the quick recipe (the report lists what it changes); RECIPE=paper takes the paper's")
+        say("no GPU here: taking the quick recipe (the report lists what it changes); --size paper or RECIPE=paper takes the paper's")
     return not torch.cuda.is_available()
 
 
