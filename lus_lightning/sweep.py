@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from lus_lightning.errors import UserError
+from lus_lightning.recipes import recipe_file
 from lus_lightning.runs import record
 from lus_lightning.signals import run_child
 
@@ -24,7 +25,7 @@ def sweep_command(
     and one that was interrupted goes on when started again.
 
     Args:
-        file: the sweep, such as experiments/sweeps/xing.yaml.
+        file: the sweep: a shipped one by name, such as xing, or a file of your own.
         local: run it here, without W&B.
         trials: how many in all; none is the file's run_cap.
         root: data folder; none simulates the recipe's study.
@@ -32,11 +33,9 @@ def sweep_command(
         args: further options of each fit, as one string.
 
     Raises:
-        UserError: the file is missing, or W&B has no account here.
+        UserError: there is no such sweep, or W&B has no account here.
     """
-    path = Path(file)
-    if not path.is_file():
-        raise UserError(f"there is no sweep {file}; they lie in experiments/sweeps")
+    path = recipe_file(file, "sweeps")
     sweep = yaml.safe_load(path.read_text())
     extra = (["--data.init_args.root", root] if root else []) + shlex.split(args)
     if local:

@@ -16,17 +16,20 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from lus_lightning.callbacks.checkpoint import LastCheckpoint
 from lus_lightning.callbacks.clips import ClipRecord
+from lus_lightning.callbacks.console import shown
 from lus_lightning.callbacks.curves import Curves
 from lus_lightning.callbacks.masks import MaskRecord
 from lus_lightning.callbacks.nonfinite import FindNonFinite
 from lus_lightning.callbacks.pictures import LogPictures
 from lus_lightning.callbacks.predictions import PredictionWriter
 from lus_lightning.callbacks.record import RunRecord, SaveConfig
+from lus_lightning.console import first_process, log_to, say, verbose
 from lus_lightning.data.base import LungDataModule
 from lus_lightning.data.division import Division
 from lus_lightning.errors import UserError
 from lus_lightning.methods.base import LungModule
 from lus_lightning.nets.backbones import saved
+from lus_lightning.recipes import with_files
 from lus_lightning.runs import changes, flat, make_way
 
 TRAINER_DEFAULTS = {
@@ -43,7 +46,7 @@ class LungCLI(LightningCLI):
     @classmethod
     def main(cls, words: list[str]) -> "LungCLI":
         """Run the command of `words`, such as `["fit", "--config", "experiments/xing.yaml"]`."""
-        sys.argv = [sys.argv[0], *words]  # what Lightning starts again for each further process
+        sys.argv = [sys.argv[0], *with_files(words)]  # what Lightning starts again for each further process
         try:
             cli = cls(
                 LungModule,
@@ -68,12 +71,32 @@ class LungCLI(LightningCLI):
     def before_fit(self) -> None:
         """An old run makes way, now that nothing is left to refuse; the logger gets the configuration."""
         config = self.config[self.subcommand]
-        if not config.ckpt_path and not config.trainer.fast_dev_run and _first_process():
+        if not config.ckpt_path and not config.trainer.fast_dev_run and first_process():
             make_way(Path(config.trainer.default_root_dir))
         (Path(config.trainer.default_root_dir) / "logs").mkdir(parents=True, exist_ok=True)  # W&B makes no folder
+        entries = self._entries()
+        recipe = " with ".join([entries["recipe"], *entries["overlays"]])
+        self._begin(f"{'going on with' if config.ckpt_path else 'training'} {recipe} in {config.trainer.default_root_dir}")
         if self.trainer.logger is not None:
-            entries = self._entries()
             self.trainer.logger.log_hyperparams({"config": flat(self._dumped(config)), "changes": len(entries["changes"])})
+
+    def before_test(self) -> None:
+        """Say what is done."""
+        config = self.config[self.subcommand]
+        self._begin(f"{self.subcommand}: {config.ckpt_path or config.trainer.default_root_dir}")
+
+    before_validate = before_predict = before_test
+
+    def _begin(self, what: str) -> None:
+        """Say what is done, and where the rest of what is said goes: into the run folder, now that no old run lies there."""
+        folder = Path(self.trainer.default_root_dir) / "logs"
+        say(what)
+        if not self.config[self.subcommand].trainer.fast_dev_run:
+            log_to(folder, str(self.subcommand))
+            say(f"details: {folder / str(self.subcommand)}.log")
+        if isinstance(self.trainer.logger, WandbLogger) and self.subcommand == "fit" and self.trainer.is_global_zero:
+            offline = f"offline; to send the run: wandb sync {folder}/wandb/offline-run-*"
+            say(f"W&B: {offline if os.environ.get('WANDB_MODE') == 'offline' else self.trainer.logger.experiment.url}")
 
     def before_instantiate_classes(self) -> None:
         """Give the logger its place in the run folder."""
@@ -82,6 +105,8 @@ class LungCLI(LightningCLI):
         if "WANDB_SWEEP_ID" in os.environ:  # started by a W&B agent: each trial has a folder of its own
             folder = folder / "trials" / os.environ["WANDB_RUN_ID"]
         config.trainer.default_root_dir = str(folder)
+        if self.subcommand == "test" and not verbose():
+            config.verbose = False  # the numbers to quote come from the report
         place_logger(config.trainer.logger, folder, str(self.subcommand))
 
     @staticmethod
@@ -158,6 +183,7 @@ class LungCLI(LightningCLI):
                 )
         entries = self._entries()
         defaults = [RunRecord(entries), FindNonFinite(), Curves(), PredictionWriter(), MaskRecord(), ClipRecord(), LogPictures()]
+        defaults += shown(asked)
         self.trainer_defaults = self.trainer_defaults | {"callbacks": defaults}
         return super().instantiate_trainer(**kwargs)
 
@@ -179,7 +205,7 @@ class LungCLI(LightningCLI):
 
 
 def place_logger(logger: Any, folder: Path, command: str) -> None:
-    """Send a logger's files to `logs/` of the run folder; a W&B logger without an account works offline, and says how to send its run."""
+    """Send a logger's files to `logs/` of the run folder; a W&B logger without an account works offline."""
     if not logger or isinstance(logger, bool):
         return
     name, args = logger.class_path.rpartition(".")[2], logger.init_args
@@ -193,8 +219,7 @@ def place_logger(logger: Any, folder: Path, command: str) -> None:
         args.name = args.name or f"{folder.name}-{command}"
         if not wandb_account():
             os.environ["WANDB_MODE"] = "offline"
-            if _first_process():
-                print(f"no W&B account here: logging offline; to send it later: wandb sync {folder}/logs/wandb/offline-run-*")
+        wandb.setup()  # it reads WANDB_SILENT, which a run's first warnings do not wait for
 
 
 def wandb_account() -> bool:
@@ -204,10 +229,6 @@ def wandb_account() -> bool:
     known = bool(wandb.login(prompt=False))
     wandb.teardown()  # what it set up would not see the mode that is chosen now
     return known
-
-
-def _first_process() -> bool:
-    return int(os.environ.get("LOCAL_RANK", 0)) == 0
 
 
 def _first_line(error: BaseException) -> str:

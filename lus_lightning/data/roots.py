@@ -7,9 +7,8 @@ from urllib.parse import unquote
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
-from rich.console import Console
-from rich.progress import track
 
+from lus_lightning.console import track
 from lus_lightning.data.identity import digest
 from lus_lightning.errors import UserError
 
@@ -71,7 +70,7 @@ def _mirror(remote: fsspec.AbstractFileSystem, base: str, shown: str, cache_dir:
     mirror = place / root_name(shown)
     prefix = f"{base.rstrip('/')}/" if base.strip("/") else base
     wanted = {}
-    for name, known in track(found.items(), "fetching", console=Console(stderr=True), transient=True):
+    for name, known in track(found.items(), f"fetching {shown}", len(found)):
         relative = PurePosixPath(name.removeprefix(prefix).lstrip("/"))
         if "http" in remote.protocol:  # listed as in the page's links
             relative = PurePosixPath(unquote(str(relative)))

@@ -13,8 +13,8 @@ import cv2
 import pandas as pd
 import yaml
 from filelock import FileLock
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from lus_lightning.console import Progress
 from lus_lightning.errors import UserError
 from lus_lightning.simulator.clips import save_row, write_clip
 from lus_lightning.simulator.studies import Study, study_facts
@@ -85,17 +85,15 @@ def _write_places(study: Study, partial: Path, places: list[tuple[int, int, int]
 def _simulate(study: Study, partial: Path, workers: int) -> None:
     open_places = [place for place in _places(study) if not _row_path(partial, place).is_file()]
     chunks = [open_places[i : i + 6] for i in range(0, len(open_places), 6)]
-    columns = (TextColumn(f"simulating {study.name}"), BarColumn(), MofNCompleteColumn(), TextColumn("clips"), TimeRemainingColumn())
-    with Progress(*columns) as progress:
-        task = progress.add_task("", total=len(open_places))
+    with Progress(f"simulating the clips of {study.name}", len(open_places)) as progress:
         if workers == 1 or len(chunks) <= 1:
             for chunk in chunks:
-                progress.advance(task, _write_places(study, partial, chunk))
+                progress.advance(_write_places(study, partial, chunk))
             return
         # Spawned, not forked: a parent that has imported torch has threads that a fork would leave locked.
         with ProcessPoolExecutor(min(workers, len(chunks)), mp_context=get_context("spawn")) as pool:
             for done in as_completed([pool.submit(_write_places, study, partial, chunk) for chunk in chunks]):
-                progress.advance(task, done.result())
+                progress.advance(done.result())
 
 
 def _finish(study: Study, partial: Path) -> None:
