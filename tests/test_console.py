@@ -40,7 +40,7 @@ def test_a_quick_run_says_what_it_does_on_what_data_and_where_the_result_is_and_
         assert told in said
     assert "Report: runs/r/report/index.html" in done.stdout
     details = (tmp_path / "runs/r/logs/fit.log").read_text()
-    assert all(kept in details for kept in ("GPU available", "across ranks", "on_after_batch_transfer", "Trainable params"))
+    assert all(kept in details for kept in ("GPU available", "on_after_batch_transfer", "Trainable params"))
 
 
 def test_verbose_shows_what_otherwise_goes_to_the_log(tiny_signs, tmp_path):
@@ -63,7 +63,8 @@ def test_two_processes_of_which_one_meets_a_users_error_say_it_once_and_end_with
                "--trainer.strategy=ddp_find_unused_parameters_true",
                "--trainer.callbacks+=rank_error.FailsOnRank", f"--trainer.callbacks.rank={rank}")  # fmt: skip
     assert done.returncode == 2
-    assert done.stderr.strip() == "error: the clip a.mp4 cannot be read; take it out of the index"
+    said = [line for line in done.stderr.splitlines() if " left" not in line]  # a slow machine shows progress
+    assert said == ["error: the clip a.mp4 cannot be read; take it out of the index"]
 
 
 @pytest.mark.parametrize("command", ["", "fit", "index", "recipe"])
