@@ -10,10 +10,11 @@ import torch
 import wandb
 import yaml
 from jsonargparse import Namespace
+from lightning_fabric.plugins import TorchCheckpointIO
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import WandbLogger
 
-from lus_lightning.callbacks.checkpoint import LastCheckpoint
+from lus_lightning.callbacks.checkpoint import LastCheckpoint, WholeCheckpointIO
 from lus_lightning.callbacks.clips import ClipRecord
 from lus_lightning.callbacks.curves import Curves
 from lus_lightning.callbacks.masks import MaskRecord
@@ -93,6 +94,8 @@ class LungCLI(LightningCLI):
         defaults = [RunRecord(entries), FindNonFinite(), Curves(), PredictionWriter(), MaskRecord(), ClipRecord(), LogPictures()]
         self.trainer_defaults = self.trainer_defaults | {"callbacks": defaults}
         trainer = super().instantiate_trainer(**kwargs)
+        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # a plugin of the user or of the strategy stays
+            trainer.strategy.checkpoint_io = WholeCheckpointIO()
         if trainer.logger is not None and self.subcommand == "fit":
             trainer.logger.log_hyperparams({"config": flat(self._dumped(self.config[self.subcommand])), "changes": len(entries["changes"])})
         return trainer
