@@ -1,6 +1,7 @@
 """Lightning's own options, each alone, on the cheapest recipe: it trains to the end, or one sentence says why not and what to do."""
 
 import json
+import shlex
 
 import pytest
 from command_lines import EXPERIMENTS, words
@@ -37,7 +38,7 @@ TRAINS = [
     "profiler=simple", "profiler=advanced", "profiler=pytorch", "detect_anomaly=true", "sync_batchnorm=true",
     "reload_dataloaders_every_n_epochs=0", "enable_autolog_hparams=false",
     "--seed_everything=4294967295", "--seed_everything=true", "--seed_everything=false",
-    callback("EarlyStopping", monitor="val/loss"), callback("GradientAccumulationScheduler", scheduling="{0:2}"),
+    callback("EarlyStopping", monitor="val/loss"), callback("GradientAccumulationScheduler", scheduling="'{0: 2}'"),
     callback("LearningRateMonitor"), callback("ModelCheckpoint"),
     callback("ModelCheckpoint", monitor="val/loss", save_top_k=2, save_last="true"),
     callback("ModelCheckpoint", monitor="val/loss") + " " + callback("ModelCheckpoint", every_n_train_steps=1),
@@ -66,7 +67,7 @@ def fit(tiny_study, tmp_path, monkeypatch):
     small = words(recipe, EXPERIMENTS / "with" / "quick-munoz-classifier.yaml", tiny_study, folder, "--data.init_args.iterations=2")
 
     def run(row):
-        main(["fit", *small, *(word if word.startswith("--") else f"--trainer.{word}" for word in row.split())])
+        main(["fit", *small, *(word if word.startswith("--") else f"--trainer.{word}" for word in shlex.split(row))])
         return json.loads((folder / "run.json").read_text())
 
     return run
