@@ -14,17 +14,18 @@ RECIPE ?= auto
 ARGS ?=
 FOLDS ?=
 LOCAL ?=
+TRIALS ?=
 REPRODUCE = $(LUS) reproduce $(if $(DATA),--data='$(DATA)') $(if $(TEST_DATA),--test_data='$(TEST_DATA)') $(if $(RUN),--run='$(RUN)') $(if $(FOLDS),--folds=$(FOLDS)) $(if $(ARGS),--args='$(ARGS)')
 
 .DEFAULT_GOAL := help
-.PHONY: help install test test-slow check bench
+.PHONY: help install test test-shipped test-slow check bench
 .SECONDARY:
 
 help:  ## list the targets
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z%-]+):[^#]*## (.*)/  \1|\2/' | column -t -s '|'
 	@echo
 	@echo '  variables: DATA=folder or URL of clips (none: simulated)   TEST_DATA=another folder to test on   RUN=name of the run folder'
-	@echo '             RECIPE=paper|quick (default: paper on a GPU, else quick)   FOLDS=5 (cross-validation)   ARGS="further options of fit"   LOCAL=1 (sweeps)'
+	@echo '             RECIPE=paper|quick (default: paper on a GPU, else quick)   FOLDS=5 (cross-validation)   ARGS="further options of fit"   LOCAL=1, TRIALS=20 (sweeps)'
 
 install: $(VENV)/.installed  ## make .venv with the tested versions
 
@@ -43,13 +44,16 @@ report-%: install  ## write a run's report again: report-xing reads runs/xing
 	$(LUS) report 'runs/$(or $(RUN),$*)'
 
 sweep-%: install  ## a W&B sweep, or with LOCAL=1 the same file here: sweep-xing
-	$(LUS) sweep experiments/sweeps/$*.yaml $(if $(LOCAL),--local) $(if $(DATA),--root='$(DATA)') $(if $(RUN),--run 'runs/$(RUN)') $(if $(ARGS),--args='$(ARGS)')
+	$(LUS) sweep experiments/sweeps/$*.yaml $(if $(LOCAL),--local) $(if $(TRIALS),--trials=$(TRIALS)) $(if $(DATA),--root='$(DATA)') $(if $(RUN),--run 'runs/$(RUN)') $(if $(ARGS),--args='$(ARGS)')
 
 test: install  ## the tests (under 10 minutes on 2 cores)
 	$(PYTEST)
 
+test-shipped: install  ## what README and docs tell to type, as it ships (under 15 minutes on 2 cores)
+	$(PY) -m pytest -n auto --dist loadgroup -m shipped
+
 test-slow: install  ## the slow tests too
-	$(PYTEST) -m 'slow or not slow'
+	$(PYTEST) -m 'not shipped'
 
 check: install  ## lint, types, tests
 	$(PY) -m ruff check .
