@@ -64,6 +64,12 @@ def handled() -> Iterator[None]:
                 signal.signal(number, handler)
 
 
+def ignore_signals(worker: int = 0) -> None:
+    """For a process that loads data: a signal to the whole process group is the training's to answer, and it ends its loaders itself."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
 def run_child(words: Sequence[str]) -> int:
     """Exit code of a command that is run as a process of its own; a signal is passed on to it, and it may take its time to save."""
     process = subprocess.Popen(words)

@@ -9,12 +9,13 @@ import pytorch_lightning as pl
 import wandb
 import yaml
 from jsonargparse import Namespace
+from lightning_fabric.plugins import TorchCheckpointIO
 from pytorch_lightning.callbacks import BatchSizeFinder, LearningRateFinder
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-from lus_lightning.callbacks.checkpoint import LastCheckpoint
+from lus_lightning.callbacks.checkpoint import LastCheckpoint, WholeCheckpointIO
 from lus_lightning.callbacks.clips import ClipRecord
 from lus_lightning.callbacks.console import shown
 from lus_lightning.callbacks.curves import Curves
@@ -185,7 +186,10 @@ class LungCLI(LightningCLI):
         defaults = [RunRecord(entries), FindNonFinite(), Curves(), PredictionWriter(), MaskRecord(), ClipRecord(), LogPictures()]
         defaults += shown(asked)
         self.trainer_defaults = self.trainer_defaults | {"callbacks": defaults}
-        return super().instantiate_trainer(**kwargs)
+        trainer = super().instantiate_trainer(**kwargs)
+        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # a plugin of the user or of the strategy stays
+            trainer.strategy.checkpoint_io = WholeCheckpointIO()
+        return trainer
 
     def _dumped(self, config: Namespace) -> dict[str, Any]:
         return yaml.safe_load(self._parser(self.subcommand).dump(config, skip_none=False, skip_validation=True))

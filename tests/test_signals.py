@@ -21,7 +21,7 @@ def long_training(study, run, *more):
     return [sys.executable, "-m", "lus_lightning", "fit", *options]
 
 
-def stopped(command, number, ready, cwd=ROOT):
+def stopped(command, number, ready, cwd=ROOT, group=False):
     """Exit code and last words of a command that gets a signal as soon as `ready` says so."""
     process = subprocess.Popen(command, cwd=cwd, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, start_new_session=True,
                                env=os.environ | {"PYTHONPATH": str(ROOT)})  # fmt: skip
@@ -30,7 +30,7 @@ def stopped(command, number, ready, cwd=ROOT):
         assert process.poll() is None, process.stderr.read()
         assert time.monotonic() - started < 120
         time.sleep(0.1)
-    process.send_signal(number)
+    (os.killpg if group else os.kill)(process.pid, number)
     return process.wait(60), process.stderr.read()
 
 
@@ -45,6 +45,15 @@ def test_a_training_that_is_asked_to_stop_saves_says_how_to_go_on_and_ends_with_
     step = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["global_step"]
     assert f"iteration {step} " in said
     assert not json.loads((run / "run.json").read_text())["finished"]
+
+
+def test_a_signal_to_the_whole_process_group_does_not_kill_the_loaders_before_the_training_has_saved(tiny_study, tmp_path):
+    run = tmp_path / "run"
+    command = long_training(tiny_study, run, "--checkpoint.every_n_steps=20", "--data.init_args.num_workers=2")
+    code, said = stopped(command, signal.SIGTERM, (run / "checkpoints" / "last.ckpt").is_file, group=True)
+    assert code == 143, said
+    assert "to go on" in said
+    assert "Traceback" not in said
 
 
 def test_reproduce_passes_the_signal_on_and_leaves_no_process_behind(tiny_study, tmp_path):

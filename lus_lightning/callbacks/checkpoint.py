@@ -1,4 +1,4 @@
-"""The checkpoint that a run resumes from."""
+"""The checkpoint that a run resumes from, and how checkpoints are written."""
 
 import math
 import sys
@@ -8,8 +8,10 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.plugins import TorchCheckpointIO
 from pytorch_lightning.callbacks import Checkpoint
 
+from lus_lightning.data.identity import whole_file
 from lus_lightning.errors import UserError
 from lus_lightning.runs import is_dry, write_record
 from lus_lightning.signals import Stopped, interrupts
@@ -136,3 +138,23 @@ def _asked_to_stop(trainer: pl.Trainer) -> int:
     if trainer.world_size == 1:
         return interrupts.pending
     return int(trainer.strategy.reduce(torch.tensor(interrupts.pending, device=trainer.strategy.root_device), reduce_op="max"))
+
+
+class WholeCheckpointIO(TorchCheckpointIO):
+    """Saves each checkpoint beside its place and renames it. Lightning's own may copy it over the old one, which a full disk cuts short."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        """Save; what lies on another machine (a URL) is Lightning's own to save."""
+        if storage_options is not None or "://" in str(path):
+            super().save_checkpoint(checkpoint, path, storage_options)
+        else:
+            save_whole(Path(path), checkpoint)
+
+
+def save_whole(path: Path, content: dict[str, Any]) -> None:
+    """`torch.save`, as `whole_file`."""
+    with whole_file(path) as fresh, fresh.open("wb") as file:
+        try:
+            torch.save(content, file)
+        except RuntimeError as error:  # under which torch hides what the disk said
+            raise (error.__context__ if isinstance(error.__context__, OSError) else error) from None

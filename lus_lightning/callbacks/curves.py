@@ -7,6 +7,7 @@ import pandas as pd
 import pytorch_lightning as pl
 import torch
 
+from lus_lightning.data.identity import write_table
 from lus_lightning.runs import is_dry
 
 
@@ -32,7 +33,7 @@ class Curves(pl.Callback):
         self._rows.append({"epoch": trainer.current_epoch, "train/loss": mean} | watched)
         self._loss, self._batches = torch.tensor(0.0), 0
         if trainer.is_global_zero and not is_dry(trainer):
-            pd.DataFrame(self._rows).to_csv(Path(trainer.default_root_dir) / "curves.csv", index=False)
+            write_table(Path(trainer.default_root_dir) / "curves.csv", pd.DataFrame(self._rows))
 
     def state_dict(self) -> dict[str, Any]:
         """Part of each checkpoint."""

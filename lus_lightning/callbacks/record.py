@@ -9,6 +9,7 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.cli import SaveConfigCallback
 
+from lus_lightning.data.identity import whole_file, write_table
 from lus_lightning.runs import is_dry, record, write_record
 
 
@@ -36,9 +37,9 @@ class RunRecord(pl.Callback):
                                       "split_seed": data.division.seed, "batch_seed": data.seed}  # fmt: skip
         write_record(folder, **self.entries, data=card, networks=pl_module.networks, task=pl_module.labels, versions=versions,
                      device=trainer.strategy.root_device.type, finished=False)  # fmt: skip
-        data.split.to_csv(folder / "split.csv", index=False)
+        write_table(folder / "split.csv", data.split)
         if (truth := data.sources.truth()) is not None:
-            truth.to_parquet(folder / "truth.parquet", index=False)
+            write_table(folder / "truth.parquet", truth)
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Say what is tested: other data than trained on, perhaps, or clips that another version refuses; `reproduce` tests again."""
@@ -74,6 +75,5 @@ class SaveConfig(SaveConfigCallback):
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Save on fit alone: test and predict read it."""
         if stage == "fit" and trainer.is_global_zero:
-            folder = Path(trainer.default_root_dir)
-            folder.mkdir(parents=True, exist_ok=True)
-            self.parser.save(self.config, folder / "config.yaml", skip_none=False, overwrite=True, multifile=False)
+            with whole_file(Path(trainer.default_root_dir) / "config.yaml") as fresh:
+                self.parser.save(self.config, fresh, skip_none=False, multifile=False)

@@ -27,6 +27,7 @@ from lus_lightning.data.splits import Split, split_patients
 from lus_lightning.data.transforms import Augmentation
 from lus_lightning.errors import UserError
 from lus_lightning.labels import SIGNS
+from lus_lightning.signals import ignore_signals
 
 
 @dataclass(frozen=True)
@@ -302,6 +303,7 @@ class LungDataModule(pl.LightningDataModule):
             "collate_fn": type(self).collate,
             "pin_memory": torch.cuda.is_available(),
             "generator": torch.Generator(),
+            "worker_init_fn": ignore_signals,
         }
 
     def _sampling(self) -> Sampling:

@@ -19,6 +19,7 @@ from lus_lightning.data.identity import digest
 from lus_lightning.data.store import bound, keep, kept
 from lus_lightning.data.transforms import AUGMENTATION_VERSION
 from lus_lightning.errors import UserError
+from lus_lightning.signals import ignore_signals
 
 _KEY_BYTES: Final = 32
 _FLUSH_SECONDS: Final = 30.0
@@ -149,7 +150,8 @@ def with_features(
     lacking = np.stack([cache.lacks(keys) for cache in caches])
     wait()  # no process may append before all have looked, or their shares would differ
     items = np.flatnonzero(lacking.any(axis=0))[share[0] :: share[1]]
-    loader = DataLoader(dataset, batch_size, sampler=[(int(i), view) if view else int(i) for i in items], num_workers=num_workers)  # type: ignore[arg-type]
+    loader = DataLoader(dataset, batch_size, sampler=[(int(i), view) if view else int(i) for i in items], num_workers=num_workers,
+                        worker_init_fn=ignore_signals)  # type: ignore[arg-type]  # fmt: skip
     found: list[list[tuple[int, np.ndarray]]] = [[] for _ in caches]
     flushed = time.monotonic()
     steps = track(loader, f"computing features, view {view}" if view else "computing features", len(loader))
