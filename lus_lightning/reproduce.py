@@ -2,14 +2,16 @@
 
 import hashlib
 import shlex
-import subprocess
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
+from lus_lightning.console import say
 from lus_lightning.errors import UserError
+from lus_lightning.recipes import EXPERIMENTS, names
 from lus_lightning.runs import make_way, record, write_record
+from lus_lightning.signals import run_child
 
 
 def reproduce_command(
@@ -21,9 +23,9 @@ def reproduce_command(
     args: str = "",
     folds: int = 0,
 ) -> None:
-    """Fit, test and report experiments/RECIPE.yaml and what it is compared with, in the current folder.
+    """Fit, test and report a shipped recipe and what it is compared with, into runs/ of the current folder.
 
-    That is each variant in experiments/beside/RECIPE, and each recipe experiments/RECIPE-<name>.yaml: another method on the same patients.
+    That is each variant beside/RECIPE/<name>, and each recipe RECIPE-<name>: another method on the same patients (`recipe` lists them).
 
     Started again with the same configuration and data, an unfinished run goes on and a finished one only reports; with another
     configuration or other data the old folder moves to RUN.n first.
@@ -40,9 +42,9 @@ def reproduce_command(
     Raises:
         UserError: there is no such recipe, or a data folder cannot be read.
     """
-    path = Path("experiments") / f"{recipe}.yaml"
-    if not path.is_file():
-        raise UserError(f"there is no recipe {path}; there are {', '.join(sorted(p.stem for p in path.parent.glob('*.yaml')))}")
+    if recipe not in names("recipes"):
+        raise UserError(f"there is no recipe {recipe}; there are {', '.join(names('recipes'))}")
+    path = EXPERIMENTS / f"{recipe}.yaml"
     quick = _quick(size)
     name = "-".join(
         [
@@ -101,10 +103,9 @@ def fit_and_test(folder: Path, configs: list[Path], options: list[str], roots: I
         write_record(folder, asked=wanted)
         state = {}
     if state.get("tested"):
-        print(f"{folder} is finished: reporting only")
+        say(f"{folder} is finished: reporting only")
         return
     if not state.get("finished"):
-        print(f"\n{'going on with' if state else 'training into'} {folder}", flush=True)
         words = [word for config in configs for word in ("--config", str(config))] + options + ["--trainer.default_root_dir", str(folder)]
         _run("fit", words + (["--ckpt_path", str(last)] if state else []))
     best = last.with_name("best.ckpt")
@@ -127,7 +128,7 @@ def _quick(size: str) -> bool:
     import torch
 
     if not torch.cuda.is_available():
-        print("no GPU here: taking the quick recipe (the report lists what it changes); RECIPE=paper takes the paper's")
+        say("no GPU here: taking the quick recipe (the report lists what it changes); --size paper or RECIPE=paper takes the paper's")
     return not torch.cuda.is_available()
 
 
@@ -139,6 +140,5 @@ def _fingerprint(configs: list[Path], options: list[str], roots: Iterable[str | 
 
 
 def _run(command: str, words: list[str]) -> None:
-    done = subprocess.run([sys.executable, "-m", "lus_lightning", command, *words], check=False)
-    if done.returncode:
-        raise SystemExit(done.returncode)
+    if code := run_child([sys.executable, "-m", "lus_lightning", command, *words]):
+        raise SystemExit(code)

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from lus_lightning.console import say
 from lus_lightning.data.identity import write_whole
 
 
@@ -14,7 +15,7 @@ def make_way(folder: Path) -> None:
     n = 1
     while (free := folder.with_name(f"{folder.name}.{n}")).exists():
         n += 1
-    print(f"{folder} held another run, which is now {folder.rename(free)}")
+    say(f"{folder} held another run, which is now {folder.rename(free)}")
 
 
 def record(folder: Path) -> dict[str, Any]:

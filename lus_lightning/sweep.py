@@ -4,7 +4,6 @@ import math
 import os
 import shlex
 import socket
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,9 @@ from typing import Any
 import yaml
 
 from lus_lightning.errors import UserError
+from lus_lightning.recipes import recipe_file
 from lus_lightning.runs import record
+from lus_lightning.signals import run_child
 
 
 def sweep_command(
@@ -24,7 +25,7 @@ def sweep_command(
     and one that was interrupted goes on when started again.
 
     Args:
-        file: the sweep, such as experiments/sweeps/xing.yaml.
+        file: the sweep: a shipped one by name, such as xing, or a file of your own.
         local: run it here, without W&B.
         trials: how many in all; none is the file's run_cap.
         root: data folder; none simulates the recipe's study.
@@ -32,11 +33,9 @@ def sweep_command(
         args: further options of each fit, as one string.
 
     Raises:
-        UserError: the file is missing, or W&B has no account here.
+        UserError: there is no such sweep, or W&B has no account here.
     """
-    path = Path(file)
-    if not path.is_file():
-        raise UserError(f"there is no sweep {file}; they lie in experiments/sweeps")
+    path = recipe_file(file, "sweeps")
     sweep = yaml.safe_load(path.read_text())
     extra = (["--data.init_args.root", root] if root else []) + shlex.split(args)
     if local:
@@ -53,7 +52,8 @@ def sweep_command(
     place = sweep["command"].index("${args}")
     sweep["command"][place:place] = extra
     number = wandb.sweep(sweep, project=sweep.get("project"))
-    subprocess.run([sys.executable, "-m", "wandb", "agent", "--project", sweep["project"], number], check=True)
+    if code := run_child([sys.executable, "-m", "wandb", "agent", "--project", sweep["project"], number]):
+        raise SystemExit(code)
 
 
 def run_here(sweep: dict[str, Any], folder: Path, trials: int, extra: list[str]) -> None:
@@ -113,9 +113,8 @@ def _run_trial(trial: Any, sweep: dict[str, Any], folder: Path, extra: list[str]
     command = [
         sys.executable if w == "${interpreter}" else w for w in sweep["command"] if w not in ("${env}", "${args}", "${program}")
     ] + words
-    done = subprocess.run(command, check=False)
-    if done.returncode:
-        raise SystemExit(done.returncode)
+    if code := run_child(command):
+        raise SystemExit(code)
     if math.isnan(value := record(run)["final"][sweep["metric"]["name"]]):
         import optuna
 

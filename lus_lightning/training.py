@@ -6,24 +6,31 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 import wandb
 import yaml
 from jsonargparse import Namespace
+from lightning_fabric.plugins import TorchCheckpointIO
+from pytorch_lightning.callbacks import BatchSizeFinder, LearningRateFinder
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import WandbLogger
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-from lus_lightning.callbacks.checkpoint import LastCheckpoint
+from lus_lightning.callbacks.checkpoint import LastCheckpoint, WholeCheckpointIO
 from lus_lightning.callbacks.clips import ClipRecord
+from lus_lightning.callbacks.console import shown
 from lus_lightning.callbacks.curves import Curves
 from lus_lightning.callbacks.masks import MaskRecord
 from lus_lightning.callbacks.nonfinite import FindNonFinite
 from lus_lightning.callbacks.pictures import LogPictures
 from lus_lightning.callbacks.predictions import PredictionWriter
 from lus_lightning.callbacks.record import RunRecord, SaveConfig
+from lus_lightning.console import first_process, log_to, say, verbose
 from lus_lightning.data.base import LungDataModule
+from lus_lightning.data.division import Division
 from lus_lightning.errors import UserError
 from lus_lightning.methods.base import LungModule
+from lus_lightning.nets.backbones import saved
+from lus_lightning.recipes import with_files
 from lus_lightning.runs import changes, flat, make_way
 
 TRAINER_DEFAULTS = {
@@ -40,17 +47,20 @@ class LungCLI(LightningCLI):
     @classmethod
     def main(cls, words: list[str]) -> "LungCLI":
         """Run the command of `words`, such as `["fit", "--config", "experiments/xing.yaml"]`."""
-        sys.argv = [sys.argv[0], *words]  # what Lightning starts again for each further process
-        cli = cls(
-            LungModule,
-            LungDataModule,
-            save_config_callback=SaveConfig,
-            trainer_defaults=TRAINER_DEFAULTS,
-            seed_everything_default=0,
-            subclass_mode_model=True,
-            subclass_mode_data=True,
-            auto_configure_optimizers=False,
-        )
+        sys.argv = [sys.argv[0], *with_files(words)]  # what Lightning starts again for each further process
+        try:
+            cli = cls(
+                LungModule,
+                LungDataModule,
+                save_config_callback=SaveConfig,
+                trainer_defaults=TRAINER_DEFAULTS,
+                seed_everything_default=0,
+                subclass_mode_model=True,
+                subclass_mode_data=True,
+                auto_configure_optimizers=False,
+            )
+        except MisconfigurationException as error:
+            raise UserError(f"Lightning refuses these options: {_first_line(error)}") from None
         if isinstance(cli.trainer.logger, WandbLogger) and cli.trainer.is_global_zero:
             wandb.finish()  # or a second command in this process would write into the first one's run
         return cli
@@ -59,16 +69,84 @@ class LungCLI(LightningCLI):
         """Make the checkpoint callback's settings options: `--checkpoint.every_n_steps`."""
         parser.add_lightning_class_args(LastCheckpoint, "checkpoint")
 
-    def before_instantiate_classes(self) -> None:
-        """Give the logger its place in the run folder, and an old run makes way."""
+    def before_fit(self) -> None:
+        """An old run makes way, now that nothing is left to refuse; the logger gets the configuration."""
         config = self.config[self.subcommand]
-        folder = Path(config.trainer.default_root_dir or "runs/run")
+        if not config.ckpt_path and not config.trainer.fast_dev_run and first_process():
+            make_way(Path(config.trainer.default_root_dir))
+        (Path(config.trainer.default_root_dir) / "logs").mkdir(parents=True, exist_ok=True)  # W&B makes no folder
+        entries = self._entries()
+        recipe = " with ".join([entries["recipe"], *entries["overlays"]])
+        self._begin(f"{'going on with' if config.ckpt_path else 'training'} {recipe} in {config.trainer.default_root_dir}")
+        if self.trainer.logger is not None:
+            self.trainer.logger.log_hyperparams({"config": flat(self._dumped(config)), "changes": len(entries["changes"])})
+
+    def before_test(self) -> None:
+        """Say what is done."""
+        config = self.config[self.subcommand]
+        self._begin(f"{self.subcommand}: {config.ckpt_path or config.trainer.default_root_dir}")
+
+    before_validate = before_predict = before_test
+
+    def _begin(self, what: str) -> None:
+        """Say what is done, and where the rest of what is said goes: into the run folder, now that no old run lies there."""
+        folder = Path(self.trainer.default_root_dir) / "logs"
+        say(what)
+        if not self.config[self.subcommand].trainer.fast_dev_run:
+            log_to(folder, str(self.subcommand))
+            say(f"details: {folder / str(self.subcommand)}.log")
+        if isinstance(self.trainer.logger, WandbLogger) and self.subcommand == "fit" and self.trainer.is_global_zero:
+            offline = f"offline; to send the run: wandb sync {folder}/wandb/offline-run-*"
+            say(f"W&B: {offline if os.environ.get('WANDB_MODE') == 'offline' else self.trainer.logger.experiment.url}")
+
+    def before_instantiate_classes(self) -> None:
+        """Give the logger its place in the run folder."""
+        config = self.config[self.subcommand]
+        folder = self._folder(config)
         if "WANDB_SWEEP_ID" in os.environ:  # started by a W&B agent: each trial has a folder of its own
             folder = folder / "trials" / os.environ["WANDB_RUN_ID"]
         config.trainer.default_root_dir = str(folder)
-        if self.subcommand == "fit" and not config.ckpt_path and not config.trainer.fast_dev_run and _first_process():
-            make_way(folder)
+        if self.subcommand == "test" and not verbose():
+            config.verbose = False  # the numbers to quote come from the report
         place_logger(config.trainer.logger, folder, str(self.subcommand))
+
+    @staticmethod
+    def _folder(config: Namespace) -> Path:
+        """The run folder: the one that holds the checkpoint, wherever it lies now, unless the command line names one."""
+        named = any(word.split("=")[0] == "--trainer.default_root_dir" for word in sys.argv)
+        if config.get("ckpt_path") and not named and (there := Path(config.ckpt_path).resolve().parents[1] / "config.yaml").is_file():
+            return there.parent
+        return Path(config.trainer.default_root_dir or "runs/run")
+
+    def after_instantiate_classes(self) -> None:
+        """The checkpoint's division of the patients holds.
+
+        Raises:
+            UserError: the checkpoint does not tell it.
+        """
+        path = self.config[self.subcommand].get("ckpt_path")
+        if not path or self.subcommand == "predict":
+            return
+        state = saved(path, mmap=True).get(type(self.datamodule).__qualname__)
+        if not state:
+            raise UserError(f"{path} does not say who was trained on (an earlier version made it): train again, or `predict` with it")
+        self.datamodule.earlier = Division.of_state(state)
+
+    def instantiate_classes(self) -> None:
+        """Make model, data and trainer.
+
+        Raises:
+            UserError: a logger, a callback or a strategy needs a package that is not installed.
+        """
+        try:
+            super().instantiate_classes()
+        except (ImportError, ValueError) as error:  # jsonargparse wraps what a class's own __init__ raises
+            cause: BaseException | None = error
+            while cause is not None and not isinstance(cause, ImportError):
+                cause = cause.__cause__ or cause.__context__
+            if cause is None:
+                raise
+            raise UserError(f"an option needs a package that is not here ({_first_line(cause)}); install it, or leave it out") from None
 
     def _parse_ckpt_path(self) -> None:
         """Refuse a checkpoint whose hyper-parameters differ from the configuration: Lightning would silently take the checkpoint's."""
@@ -77,24 +155,40 @@ class LungCLI(LightningCLI):
             return
         if not Path(path).is_file():
             raise UserError(f"there is no checkpoint {path}; a finished or interrupted run keeps checkpoints/last.ckpt in its folder")
-        saved = torch.load(path, weights_only=True, map_location="cpu", mmap=True)["hyper_parameters"]
+        there = saved(path, mmap=True).get("hyper_parameters")
+        if there is None:
+            raise UserError(f"{path} is no checkpoint of a run (it holds no hyper-parameters); give runs/NAME/checkpoints/last.ckpt")
         given = config.model.init_args.as_dict()
-        differ = [k for k in given if k in saved and not k.startswith("_") and _plain(given[k]) != _plain(saved[k])]
+        differ = [k for k in given if k in there and not k.startswith("_") and _plain(given[k]) != _plain(there[k])]
         if differ:
-            told = "; ".join(f"{k} is {saved[k]!r} there and {given[k]!r} here" for k in differ)
+            told = "; ".join(f"{k} is {there[k]!r} there and {given[k]!r} here" for k in differ)
             raise UserError(
                 f"the checkpoint {path} was trained with other hyper-parameters: {told};"
                 f" use --config {Path(path).parents[1] / 'config.yaml'}, or train anew without --ckpt_path"
             )
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
-        """The trainer, with the callbacks that write the run folder."""
+        """The trainer, with the callbacks that write the run folder.
+
+        Raises:
+            UserError: an option would leave a run that cannot be tested, or whose config.yaml does not say what was trained.
+        """
+        asked = self.config_init[self.subcommand].trainer
+        if asked.enable_checkpointing is False:
+            raise UserError("without a checkpoint a run cannot be tested or resumed: leave trainer.enable_checkpointing out")
+        for callback in asked.callbacks or []:
+            if isinstance(callback, LearningRateFinder | BatchSizeFinder):
+                raise UserError(
+                    f"{type(callback).__name__} sets a value that config.yaml does not know, so that nobody could train the same again:"
+                    " leave it out, and search with a sweep (experiments/sweeps) or set the value by hand"
+                )
         entries = self._entries()
         defaults = [RunRecord(entries), FindNonFinite(), Curves(), PredictionWriter(), MaskRecord(), ClipRecord(), LogPictures()]
+        defaults += shown(asked)
         self.trainer_defaults = self.trainer_defaults | {"callbacks": defaults}
         trainer = super().instantiate_trainer(**kwargs)
-        if trainer.logger is not None and self.subcommand == "fit":
-            trainer.logger.log_hyperparams({"config": flat(self._dumped(self.config[self.subcommand])), "changes": len(entries["changes"])})
+        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # a plugin of the user or of the strategy stays
+            trainer.strategy.checkpoint_io = WholeCheckpointIO()
         return trainer
 
     def _dumped(self, config: Namespace) -> dict[str, Any]:
@@ -115,7 +209,7 @@ class LungCLI(LightningCLI):
 
 
 def place_logger(logger: Any, folder: Path, command: str) -> None:
-    """Send a logger's files to `logs/` of the run folder; a W&B logger without an account works offline, and says how to send its run."""
+    """Send a logger's files to `logs/` of the run folder; a W&B logger without an account works offline."""
     if not logger or isinstance(logger, bool):
         return
     name, args = logger.class_path.rpartition(".")[2], logger.init_args
@@ -124,12 +218,12 @@ def place_logger(logger: Any, folder: Path, command: str) -> None:
         # One folder a command: the logger empties its folder before it writes.
         args.name, args.version = "", command
     if name == "WandbLogger":
-        (folder / "logs").mkdir(parents=True, exist_ok=True)
+        if command != "fit":  # an old run may still have to make way
+            (folder / "logs").mkdir(parents=True, exist_ok=True)
         args.name = args.name or f"{folder.name}-{command}"
         if not wandb_account():
             os.environ["WANDB_MODE"] = "offline"
-            if _first_process():
-                print(f"no W&B account here: logging offline; to send it later: wandb sync {folder}/logs/wandb/offline-run-*")
+        wandb.setup()  # it reads WANDB_SILENT, which a run's first warnings do not wait for
 
 
 def wandb_account() -> bool:
@@ -141,8 +235,8 @@ def wandb_account() -> bool:
     return known
 
 
-def _first_process() -> bool:
-    return int(os.environ.get("LOCAL_RANK", 0)) == 0
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _plain(value: Any) -> Any:

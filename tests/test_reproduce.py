@@ -65,17 +65,16 @@ def test_a_run_with_another_configuration_or_other_data_moves_the_old_folder_asi
     assert json.loads((tmp_path / "run.1" / "run.json").read_text())["tested"]
 
 
-def test_an_unknown_recipe_names_the_known_ones(capsys, monkeypatch):
-    monkeypatch.chdir(EXPERIMENTS.parent)
+def test_an_unknown_recipe_names_the_known_ones_in_any_folder(capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as ended:
         main(["reproduce", "nobody"])
     assert ended.value.code == 2
-    assert "xing" in capsys.readouterr().err
+    assert "corso, corso-frames, four-signs" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("recipe", "beside"), [("munoz", "classifier"), ("xing", "initial"), ("four-signs", None)])
 def test_a_recipe_is_compared_with_its_variants_and_with_the_recipes_that_carry_its_name(recipe, beside, steps, tmp_path, monkeypatch):
-    (tmp_path / "experiments").symlink_to(EXPERIMENTS)
     monkeypatch.chdir(tmp_path)
     reported = {}
     monkeypatch.setattr("lus_lightning.report.html.make_report", lambda folder, others: reported.update({folder: others}))

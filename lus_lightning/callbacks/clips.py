@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from lus_lightning.callbacks.predictions import gathered
 from lus_lightning.data.datamodules import ClipDataModule
 from lus_lightning.data.frames import spread
+from lus_lightning.data.identity import write_arrays, write_table
 from lus_lightning.runs import is_dry
 
 SHOWN: Final = 8
@@ -42,7 +43,7 @@ class ClipRecord(pl.Callback):
             parts = [data.part(split) for split in ("train", "val", "test")]
             clips = pd.concat([part.assign(used=part["picks"].map(len)) for part in parts]).join(data.sources.clips["frames"], on="row")
             names = clips[["clip", "patient", "split", "target", "frames", "used"]].rename(columns={"target": "score"})
-            names.to_csv(Path(trainer.default_root_dir) / "lengths.csv", index=False)
+            write_table(Path(trainer.default_root_dir) / "lengths.csv", names)
 
     def on_test_epoch_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Find the fields of view, and choose the clips that are kept whole."""
@@ -51,7 +52,9 @@ class ClipRecord(pl.Callback):
         if not isinstance(data, ClipDataModule):
             return
         if trainer.is_global_zero and not is_dry(trainer):
-            shutil.rmtree(Path(trainer.default_root_dir) / "attention", ignore_errors=True)  # of an earlier test, perhaps on other clips
+            folder = Path(trainer.default_root_dir)
+            (folder / "attention.parquet").unlink(missing_ok=True)  # first: without it no page shows clips, which may be gone in part
+            shutil.rmtree(folder / "attention", ignore_errors=True)  # of an earlier test, perhaps on other clips
         part = data.part("test")
         self._sectors = data.sectors(part["row"].to_numpy())
         self._wanted = set(spread(part, SHOWN)["row"])
@@ -72,21 +75,20 @@ class ClipRecord(pl.Callback):
             if row in self._wanted and not is_dry(trainer):
                 share = {} if reading.frames is None else {"share": reading.frames[i, :n].cpu().numpy()}
                 likely = reading.frame_logits[i, :n].softmax(1)[:, int(said[i])].cpu().numpy()
-                folder = Path(trainer.default_root_dir) / "attention"
-                folder.mkdir(parents=True, exist_ok=True)
-                np.savez_compressed(
-                    folder / f"{row}.npz", frames=batch["frames"][i, :n, 0].cpu().numpy(), attention=attention.half().numpy(), **share,
+                write_arrays(
+                    Path(trainer.default_root_dir) / "attention" / f"{row}.npz",
+                    frames=batch["frames"][i, :n, 0].cpu().numpy(), attention=attention.half().numpy(), **share,
                     clip=data.sources.clips["clip"].iloc[row], target=int(outputs.target[i]), pred=int(said[i]), likely=likely,
                 )  # fmt: skip
 
     def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Write the table."""
-        if is_dry(trainer) or not self._table:
+        if is_dry(trainer) or not isinstance(trainer.datamodule, ClipDataModule):  # type: ignore[attr-defined]
             return
         folder = Path(trainer.default_root_dir)
         if (table := gathered(trainer, self._table, folder, ["row"])) is not None:
             names = trainer.datamodule.sources.clips[["clip", "patient"]]  # type: ignore[attr-defined]
-            table.join(names, on="row").sort_values("row").to_parquet(folder / "attention.parquet", index=False)
+            write_table(folder / "attention.parquet", table.join(names, on="row").sort_values("row"))
 
 
 def inside(attention: torch.Tensor, region: np.ndarray | None) -> tuple[float, float]:

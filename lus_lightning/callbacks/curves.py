@@ -7,11 +7,13 @@ import pandas as pd
 import pytorch_lightning as pl
 import torch
 
+from lus_lightning.data.identity import write_table
 from lus_lightning.runs import is_dry
 
 
 class Curves(pl.Callback):
-    """Writes `curves.csv` into the run folder: a row per epoch, its mean training loss and the watched metrics of the validation patients.
+    """Writes `curves.csv` into the run folder: a row per epoch, its mean training loss (of all processes) and the watched metrics of the
+    validation patients.
 
     They are for watching; what is quoted comes from the predictions. A resumed run goes on with the rows of its checkpoint.
     """
@@ -27,11 +29,11 @@ class Curves(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the epoch's row."""
         watched = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("val/")}
-        mean = float(self._loss) / max(1, self._batches)
+        mean = float(trainer.strategy.reduce(self._loss.to(trainer.strategy.root_device), reduce_op="mean")) / max(1, self._batches)
         self._rows.append({"epoch": trainer.current_epoch, "train/loss": mean} | watched)
         self._loss, self._batches = torch.tensor(0.0), 0
         if trainer.is_global_zero and not is_dry(trainer):
-            pd.DataFrame(self._rows).to_csv(Path(trainer.default_root_dir) / "curves.csv", index=False)
+            write_table(Path(trainer.default_root_dir) / "curves.csv", pd.DataFrame(self._rows))
 
     def state_dict(self) -> dict[str, Any]:
         """Part of each checkpoint."""

@@ -11,6 +11,7 @@ import pytorch_lightning as pl
 
 from lus_lightning.callbacks.predictions import gathered
 from lus_lightning.data.frames import FrameChoice
+from lus_lightning.data.identity import write_arrays, write_table
 from lus_lightning.evaluation.segmentation import clip_counts
 from lus_lightning.runs import is_dry
 
@@ -39,7 +40,10 @@ class MaskRecord(pl.Callback):
         if not pl_module.mask_classes:
             return
         if trainer.is_global_zero and not is_dry(trainer):
-            shutil.rmtree(Path(trainer.default_root_dir) / "strips", ignore_errors=True)  # of an earlier test, perhaps on other clips
+            folder = Path(trainer.default_root_dir)
+            for name in ("measures", "segmentation"):  # first: without them no page shows strips, which may be gone in part
+                (folder / f"{name}.parquet").unlink(missing_ok=True)
+            shutil.rmtree(folder / "strips", ignore_errors=True)  # of an earlier test, perhaps on other clips
         self._counts.clear()
         self._measures.clear()
         self._strips.clear()
@@ -75,7 +79,6 @@ class MaskRecord(pl.Callback):
         if is_dry(trainer) or not pl_module.mask_classes:
             return
         folder = Path(trainer.default_root_dir)
-        (folder / "strips").mkdir(parents=True, exist_ok=True)
         for row, kept in self._strips.items():
             arrays = zip(*(kept[frame] for frame in sorted(kept)), strict=True)
             named = dict(zip(("image", "mask", "true"), (np.stack(a) for a in arrays), strict=False))
@@ -84,12 +87,10 @@ class MaskRecord(pl.Callback):
                 if masks in named:
                     lines = pl_module.counted_lines(named[masks], geometry)
                     named |= dict(zip((f"{prefix}visible", f"{prefix}affected"), lines, strict=True))
-            np.savez_compressed(folder / "strips" / f"{row}.npz", frame=np.array(sorted(kept)), **named)  # type: ignore[arg-type]
+            write_arrays(folder / "strips" / f"{row}.npz", frame=np.array(sorted(kept)), **named)
         names = trainer.datamodule.sources.clips.reindex(columns=["clip", "patient", "orientation"])  # type: ignore[attr-defined]
         for name, parts in (("measures", self._measures), ("segmentation", self._counts)):
             table = gathered(trainer, parts, folder, ("row", "frame", *(["class"] if name == "segmentation" else [])))
             if table is not None:
                 table = table if name == "segmentation" else table.join(names, on="row")
-                table.sort_values(["row", "frame"]).to_parquet(folder / f"{name}.parquet", index=False)
-            elif trainer.is_global_zero:
-                (folder / f"{name}.parquet").unlink(missing_ok=True)  # of an earlier test, on clips with masks
+                write_table(folder / f"{name}.parquet", table.sort_values(["row", "frame"]))

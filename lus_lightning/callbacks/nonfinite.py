@@ -9,6 +9,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
+from lus_lightning.callbacks.checkpoint import save_whole
 from lus_lightning.data.identity import write_whole
 from lus_lightning.errors import UserError
 from lus_lightning.nets.tracing import Finding, bad_weight, finite, trace
@@ -94,7 +95,7 @@ class FindNonFinite(pl.Callback):
                 "precision": str(trainer.precision), "device": str(pl_module.device),
             }  # fmt: skip
             write_whole(folder / f"{name}.json", [json.dumps(entries, indent=2).encode()])
-            torch.save({key: value.cpu() for key, value in self._batch.items()}, folder / f"{name}.pt")
+            save_whole(folder / f"{name}.pt", {key: value.cpu() for key, value in self._batch.items()})
         raise UserError(
             f"{_sentence(found, kind)} in batch {self._number} of epoch {trainer.current_epoch} (clips {', '.join(bad_clips or clips)});"
             f" {folder / name}.json says more, {name}.pt is the batch, and no checkpoint holds it; {_remedy(found)}"

@@ -44,8 +44,9 @@ class LogPictures(pl.Callback):
         loaders = trainer.num_test_batches if trainer.testing else trainer.num_val_batches
         if batch_idx % max(1, int(loaders[dataloader_idx]) // self.n) == 0 and len(self._frames) < self.n:
             label, said = (told(pl_module.labels, value[0]) for value in (outputs.target, classes))
-            picture = batch["image"][0, 0] if "image" in batch else batch["frames"][0, int(batch["length"][0]) // 2, 0]
-            self._frames.append((picture.cpu().numpy(), f"label: {label}; {pl_module.headline}: {said}"))
+            # Not from the batch: one of kept features holds no picture.
+            picture = trainer.datamodule.picture(int(batch["row"][0]), int(batch["frame"][0]))  # type: ignore[attr-defined]
+            self._frames.append((picture, f"label: {label}; {pl_module.headline}: {said}"))
 
     on_test_batch_end = on_validation_batch_end
 

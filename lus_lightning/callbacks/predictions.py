@@ -11,7 +11,7 @@ import pytorch_lightning as pl
 import torch
 
 from lus_lightning.data.datasets import SPLITS
-from lus_lightning.data.identity import write_whole
+from lus_lightning.data.identity import write_table
 from lus_lightning.labels import SIGNS
 from lus_lightning.methods.base import Step
 from lus_lightning.runs import is_dry
@@ -55,16 +55,16 @@ class PredictionWriter(pl.Callback):
         labels = pl_module.labels
         table = _named(table, trainer.datamodule, labels)  # type: ignore[attr-defined]
         if trainer.predicting:
-            write_whole(folder / "predict" / "predictions.parquet", [table.to_parquet(index=False)])
-            clip_table(table, labels, pl_module.clip_rule).to_csv(folder / "predict" / "clips.csv", index=False)
+            write_table(folder / "predict" / "predictions.parquet", table)
+            write_table(folder / "predict" / "clips.csv", clip_table(table, labels, pl_module.clip_rule))
             return
         if (path := folder / "predictions.parquet").is_file():
             old = pd.read_parquet(path)
             table = pd.concat([old[~old["split"].isin(table["split"])], table], ignore_index=True)
-        write_whole(path, [table.to_parquet(index=False)])
+        write_table(path, table)
         oof = table[table["split"] == "oof"]
         if hasattr(pl_module, "selection") and len(oof) and trainer.validating | trainer.training:
-            selection_table(oof).to_csv(folder / "selection.csv", index=False)
+            write_table(folder / "selection.csv", selection_table(oof))
 
     on_test_epoch_end = on_predict_epoch_end = on_validation_epoch_end
 
@@ -91,15 +91,16 @@ def gathered(trainer: pl.Trainer, parts: Sequence[pd.DataFrame], folder: Path, k
     table = pd.concat(parts, ignore_index=True) if parts else None
     if trainer.world_size > 1:
         shared = folder / "predictions.parts"
-        shared.mkdir(parents=True, exist_ok=True)
+        parts_of = [shared / f"{rank}.parquet" for rank in range(trainer.world_size)]
+        parts_of[trainer.global_rank].unlink(missing_ok=True)  # of a pass that was killed
         if table is not None:
-            table.to_parquet(shared / f"{trainer.global_rank}.parquet")
+            write_table(parts_of[trainer.global_rank], table)
         trainer.strategy.barrier("predictions")
         if not trainer.is_global_zero:
             trainer.strategy.barrier("predictions read")
             return None
-        found = [pd.read_parquet(p) for p in sorted(shared.glob("*.parquet"))]
-        shutil.rmtree(shared)
+        found = [pd.read_parquet(part) for part in parts_of if part.is_file()]
+        shutil.rmtree(shared, ignore_errors=True)
         trainer.strategy.barrier("predictions read")
         table = pd.concat(found, ignore_index=True) if found else None
     return None if table is None else table.drop_duplicates(list(keys), ignore_index=True)

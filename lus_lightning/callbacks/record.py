@@ -9,6 +9,7 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.cli import SaveConfigCallback
 
+from lus_lightning.data.identity import whole_file, write_table
 from lus_lightning.runs import is_dry, record, write_record
 
 
@@ -32,18 +33,22 @@ class RunRecord(pl.Callback):
         versions = {p: version(p) for p in ("torch", "pytorch-lightning", "timm", "lus-lightning")} | {"python": platform.python_version()}
         card = data.sources.card() | {"split_unit": data.division.unit, "test_patients": int(data.part("test")["patient"].nunique()),
                                       "train_patients": int(data.part("train")["patient"].nunique()),
-                                      "unlabelled": data.unlabelled, "refused": data.refused}  # fmt: skip
+                                      "unlabelled": data.unlabelled, "refused": data.refused, "changed": data.told,
+                                      "split_seed": data.division.seed, "batch_seed": data.seed}  # fmt: skip
         write_record(folder, **self.entries, data=card, networks=pl_module.networks, task=pl_module.labels, versions=versions,
                      device=trainer.strategy.root_device.type, finished=False)  # fmt: skip
-        data.split.to_csv(folder / "split.csv", index=False)
+        write_table(folder / "split.csv", data.split)
         if (truth := data.sources.truth()) is not None:
-            truth.to_parquet(folder / "truth.parquet", index=False)
+            write_table(folder / "truth.parquet", truth)
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        """Say which clips this test left out: another version than the training's may find their field of view."""
+        """Say what is tested: other data than trained on, perhaps, or clips that another version refuses; `reproduce` tests again."""
         folder = Path(trainer.default_root_dir)
         if trainer.is_global_zero and not is_dry(trainer) and (card := record(folder).get("data")):
-            write_record(folder, data=card | {"refused": trainer.datamodule.refused})  # type: ignore[attr-defined]
+            data = trainer.datamodule  # type: ignore[attr-defined]
+            trained = {key: value for key, value in card.items() if not key.startswith("test_")}
+            here = {"test_patients": int(data.part("test")["patient"].nunique()), "refused": data.refused, "unlabelled": data.unlabelled}
+            write_record(folder, data=trained | data.sources.card() | here | {"test_changed": data.told}, tested=False)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Say how long it took and that it is whole."""
@@ -70,6 +75,5 @@ class SaveConfig(SaveConfigCallback):
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Save on fit alone: test and predict read it."""
         if stage == "fit" and trainer.is_global_zero:
-            folder = Path(trainer.default_root_dir)
-            folder.mkdir(parents=True, exist_ok=True)
-            self.parser.save(self.config, folder / "config.yaml", skip_none=False, overwrite=True, multifile=False)
+            with whole_file(Path(trainer.default_root_dir) / "config.yaml") as fresh:
+                self.parser.save(self.config, fresh, skip_none=False, multifile=False)

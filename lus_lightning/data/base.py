@@ -1,8 +1,9 @@
 """What every data module shares: index, split by patient, frame cache, loaders."""
 
 import math
+import os
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from pytorch_lightning.utilities import rank_zero_info
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, Sampler
 
 from lus_lightning.data.beamspace import clip_geometries
-from lus_lightning.data.cache import fill_cache
+from lus_lightning.data.cache import cached_frames, fill_cache
+from lus_lightning.data.division import AFTER_CHANGE, Division, kept_division
 from lus_lightning.data.features import FeatureDataset
 from lus_lightning.data.frames import LABELS, LACKS, FrameChoice, frame_table, label_table, labelled, targets, without_label
 from lus_lightning.data.geometry import Geometry
@@ -25,6 +27,7 @@ from lus_lightning.data.splits import Split, split_patients
 from lus_lightning.data.transforms import Augmentation
 from lus_lightning.errors import UserError
 from lus_lightning.labels import SIGNS
+from lus_lightning.signals import ignore_signals
 
 
 @dataclass(frozen=True)
@@ -62,13 +65,14 @@ class LungDataModule(pl.LightningDataModule):
         augmentation: of training samples.
         num_workers: processes that load batches.
         cache_dir: of decoded frames and simulated studies; none is $LUS_CACHE, else ~/.cache/lus_lightning.
-        seed: of shuffling and augmentation.
+        seed: of shuffling and augmentation; none is `seed_everything`'s.
         labels: what is learned, one of `frames.LABELS`; none is what the method asks for.
         beam_space: pictures are scan lines x depth (`data.beamspace`), `size` (256, 128, 64 or 32) depths high and half as wide; clips
             whose field of view cannot be told are left out.
+        after_change: what a checkpoint does whose data have changed since, one of `division.AFTER_CHANGE`.
 
     Raises:
-        UserError: `labels` is unknown.
+        UserError: `labels` or `after_change` is unknown.
     """
 
     collate: Callable[..., Any] | None = None
@@ -91,19 +95,27 @@ class LungDataModule(pl.LightningDataModule):
         augmentation: Augmentation = Augmentation(),  # noqa: B008
         num_workers: int = 2,
         cache_dir: str | None = None,
-        seed: int = 0,
+        seed: int | None = None,
         labels: str | None = None,
         beam_space: bool = False,
+        after_change: str = "refuse",
     ) -> None:
         super().__init__()
         if labels not in (None, *LABELS):
             raise UserError(f"there are no labels {labels!r}: learn one of {', '.join(LABELS)}")
-        self.given_labels, self.beam_space = labels, beam_space
+        if after_change not in AFTER_CHANGE:
+            raise UserError(f"after_change is {after_change!r}: take one of {', '.join(AFTER_CHANGE)}")
+        self.given_labels, self.beam_space, self.after_change = labels, beam_space, after_change
+        self.earlier: Division | None = None
+        """Of the checkpoint that a fit goes on from, or that is tested: its division of the patients holds."""
+        self.told: list[str] = []
+        """What has changed in the data since that checkpoint."""
         self.refused: dict[str, str] = {}
         """Why a clip has no geometry, by its name."""
         self.geometries: dict[int, Geometry] = {}
         """Where the scan lines of each clip lie, by row, of methods that ask for it."""
-        self.size, self.batch_size, self.iterations, self.seed = size, batch_size, iterations, seed
+        self.size, self.batch_size, self.iterations = size, batch_size, iterations
+        self.seed, split = _seed(seed), replace(split, seed=_seed(split.seed))
         self.root, self.test_root, self.study, self.adapter = root, test_root, study, adapter
         self.raters_agree, self.balance, self.choice, self.division = raters_agree, balance, choice, split
         self.augmentation, self.num_workers, self.cache_dir = augmentation, num_workers, cache_folder(cache_dir)
@@ -142,7 +154,8 @@ class LungDataModule(pl.LightningDataModule):
         self.unlabelled = without_label(self.sources.clips, self.labels)
         if self.unlabelled:
             rank_zero_info(f"{sum(self.unlabelled.values())} of {len(self.sources.clips)} clips have no label{self._reasons()}")
-        self.split = self._divide(frames)
+        predicting = getattr(self.trainer, "predicting", False)  # no one has a side, and any folder will do
+        self.split = None if predicting else self._divide(frames)
         if self.split is not None:
             unit = ["clip", "frame"] if self.division.unit == "frame" else ["clip"]
             frames = frames.merge(self.split[[*unit, "split", "fold"]], on=unit, how="left").fillna({"fold": -1})
@@ -173,15 +186,44 @@ class LungDataModule(pl.LightningDataModule):
         if self.division.unit == "frame":
             units = frames[labelled(frames)].merge(units.drop(columns=["patient", "score", *SIGNS]), on="clip")
             units = units.join(label_table(units, self.labels))
-        split = split_patients(units, **recipe)
+        split = self._kept(units) if self.earlier else split_patients(units, **recipe)
         other = known.loc[known["source"] == 1, ["clip", "patient"]]
+        if len(other) and self.earlier:  # the earlier test patients are not tested here
+            split = split[split["split"] != "test"]
         return pd.concat([split, other.assign(unit=self.division.unit, split="test", fold=-1)], ignore_index=True)
+
+    def _kept(self, units: pd.DataFrame) -> pd.DataFrame:
+        """The checkpoint's division, by the present names."""
+        assert self.earlier is not None
+        present = units.assign(unit=self.division.unit, split="", fold=-1)
+        kept, self.told = kept_division(self.earlier, self._division(present), self.after_change)
+        if self.told:
+            rank_zero_info(f"the data have changed since the checkpoint was made: {'; '.join(self.told)}; its division is kept")
+        names = units[["clip", "patient", "own_clip"]].drop_duplicates("clip").set_index("own_clip")
+        return kept.assign(patient=names["patient"].reindex(kept["clip"]).to_numpy(), clip=names["clip"].reindex(kept["clip"]).to_numpy())
+
+    def _division(self, units: pd.DataFrame) -> Division:
+        how = asdict(self.division) | {"folds": self._method("folds", 1), "labels": self.labels}
+        return Division.of_units(units, self.sources, how)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Part of each checkpoint: who was on which side, by name."""
+        return self._division(self.split).state() if self.split is not None else {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Nothing: the tables are made before the Trainer reads the checkpoint, so the command line sets `earlier`."""
 
     def _samples(self, frames: pd.DataFrame) -> pd.DataFrame:
         return frames
 
     def _reasons(self) -> str:
         return f" ({', '.join(f'{n} {reason}' for reason, n in self.unlabelled.items())})" if self.unlabelled else ""
+
+    def picture(self, row: int, frame: int) -> np.ndarray:
+        """A frame of clip `row` as the network sees it, (H, W) uint8; of a whole clip (frame -1) the middle one."""
+        geometry = self.geometries.get(row) if self.beam_space else None
+        frames = cached_frames(Path(self.sources.clips["path"].iloc[row]), self.size, self.cache_dir, geometry)
+        return np.array(frames[frame if frame >= 0 else len(frames) // 2])
 
     # --- loaders --------------------------------------------------------------------------------------------------------------
 
@@ -261,6 +303,7 @@ class LungDataModule(pl.LightningDataModule):
             "collate_fn": type(self).collate,
             "pin_memory": torch.cuda.is_available(),
             "generator": torch.Generator(),
+            "worker_init_fn": ignore_signals,
         }
 
     def _sampling(self) -> Sampling:
@@ -269,3 +312,8 @@ class LungDataModule(pl.LightningDataModule):
     def _method(self, name: str, otherwise: Any) -> Any:
         """What the method says of its data: `folds`, `sampling`, `labels`."""
         return getattr(self.trainer.lightning_module, name, otherwise) if self.trainer else otherwise
+
+
+def _seed(seed: int | None) -> int:
+    """A seed that is not given follows `seed_everything`."""
+    return int(os.environ.get("PL_GLOBAL_SEED", 0)) if seed is None else seed

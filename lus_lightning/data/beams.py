@@ -12,7 +12,7 @@ from rich.console import Console
 from lus_lightning.data.beamspace import BEAM_VERSION, clip_estimates
 from lus_lightning.data.estimate import Estimate
 from lus_lightning.data.geometry import Geometry, scan_maps
-from lus_lightning.data.identity import write_whole
+from lus_lightning.data.identity import write_table, write_whole
 from lus_lightning.data.index import build_index
 from lus_lightning.data.lit import MAX_FRAMES
 from lus_lightning.data.parallel import cpu_count, in_processes
@@ -50,7 +50,7 @@ def beams_command(root: str, out: str | None = None, adapter: str | None = None)
     found = zip(rows, estimates, pictures, strict=True)
     usable = [(row, e, picture) for row, e, picture in found if not isinstance(e, UserError) and not isinstance(picture, UserError)]
     table = pd.DataFrame([{"clip": row["clip"], **_described(estimate, row["probe"])} for row, estimate, _ in usable])
-    write_whole(target / "beams.csv", [table.to_csv(index=False).encode()])
+    write_table(target / "beams.csv", table)
     sheet = _sheet([_tile(picture, estimate, row["clip"]) for row, estimate, picture in usable])
     write_whole(target / "beams.png", [cv2.imencode(".png", sheet)[1].tobytes()])
     _tell(table, target)

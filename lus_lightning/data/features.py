@@ -8,13 +8,14 @@ from typing import Final
 import numpy as np
 import torch
 from filelock import FileLock
-from rich.progress import track
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from lus_lightning.console import track
 from lus_lightning.data.cache import file_stamp
 from lus_lightning.data.datasets import FrameDataset
 from lus_lightning.data.identity import content_hash, digest
+from lus_lightning.signals import ignore_signals
 
 _KEY_BYTES: Final = 32
 _FLUSH: Final = 512
@@ -120,9 +121,10 @@ def with_features(
     lacking = np.stack([cache.rows(keys) < 0 for cache in caches])
     wait()  # no process may append before all have looked, or their shares would differ
     items = np.flatnonzero(lacking.any(axis=0))[share[0] :: share[1]]
-    loader = DataLoader(dataset, batch_size, sampler=[(int(i), view) if view else int(i) for i in items], num_workers=num_workers)  # type: ignore[arg-type]
+    loader = DataLoader(dataset, batch_size, sampler=[(int(i), view) if view else int(i) for i in items], num_workers=num_workers,
+                        worker_init_fn=ignore_signals)  # type: ignore[arg-type]  # fmt: skip
     kept: list[list[tuple[str, np.ndarray]]] = [[] for _ in caches]
-    steps = track(loader, f"features, view {view}" if view else "features", disable=share[0] != 0 or not len(items))
+    steps = track(loader, f"computing features, view {view}" if view else "computing features", len(loader))
     for n, batch in enumerate(steps):
         here = items[n * batch_size : (n + 1) * batch_size]
         which = [i for i in range(len(caches)) if lacking[i, here].any()]

@@ -4,8 +4,13 @@ import hashlib
 import os
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
 
 from lus_lightning.data.readers import still_files
 from lus_lightning.errors import UserError
@@ -41,28 +46,66 @@ def digest(*parts: object) -> str:
     return hashlib.sha256(repr(parts).encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def write_whole(path: Path, chunks: Iterable[bytes | memoryview]) -> None:
-    """Write a file under a temporary name, flush it to the disk, then rename it: no reader ever meets half a file.
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside `path` to write to; at the end flush that file to the disk and rename it.
+
+    No reader meets half a file. After a failure `path` is as it was. The temporary name does not end as `path` does, so name the format.
+
+    Raises:
+        UserError: as `writing`.
+    """
+    with writing(path.parent), renamed(path) as fresh:
+        yield fresh
+
+
+@contextmanager
+def renamed(path: Path) -> Iterator[Path]:
+    """As `whole_file`, but an OSError stays one: for a block that may fail for other reasons than the disk."""
+    fresh = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        yield fresh
+        with fresh.open("rb+") as file:
+            os.fsync(file.fileno())
+        fresh.replace(path)
+    finally:
+        fresh.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Turn an OSError of the block into a sentence about `folder`.
 
     Raises:
         UserError: the folder cannot be written or the disk is full.
     """
-    fresh = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with fresh.open("wb") as file:
-                for chunk in chunks:
-                    file.write(chunk)
-                file.flush()
-                os.fsync(file.fileno())
-            fresh.replace(path)
-        finally:
-            fresh.unlink(missing_ok=True)
+        yield
     except OSError as error:
-        raise UserError(
-            f"{path.parent} cannot be written ({error.strerror}); free space, or name another folder (cache: $LUS_CACHE)"
-        ) from None
+        told = error.strerror or error
+        raise UserError(f"{folder} cannot be written ({told}); free space, or name another folder (cache: $LUS_CACHE)") from None
+
+
+def write_whole(path: Path, chunks: Iterable[bytes | memoryview]) -> None:
+    """Write bytes, as `whole_file`."""
+    with whole_file(path) as fresh, fresh.open("wb") as file:
+        file.writelines(chunks)
+
+
+def write_table(path: Path, table: pd.DataFrame) -> None:
+    """Write a table without its index, as `whole_file`: parquet where the name ends so, else CSV."""
+    with whole_file(path) as fresh:
+        if path.suffix == ".parquet":
+            table.to_parquet(fresh, index=False)
+        else:
+            table.to_csv(fresh, index=False)
+
+
+def write_arrays(path: Path, **arrays: ArrayLike) -> None:
+    """Write arrays as a compressed npz file, as `whole_file`."""
+    with whole_file(path) as fresh, fresh.open("wb") as file:
+        np.savez_compressed(file, **{name: np.asarray(array) for name, array in arrays.items()})  # type: ignore[arg-type]
 
 
 def _hash(file: Path) -> str:

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lus_lightning.data.adapters import choose
-from lus_lightning.data.identity import digest, write_whole
+from lus_lightning.data.identity import digest, write_table
 from lus_lightning.data.parallel import cpu_count, in_processes
 from lus_lightning.data.probe import Files, probe
 from lus_lightning.data.roots import cache_folder, local_root, root_name
@@ -29,12 +29,14 @@ class Index:
         left_out: `path` and `reason` of what the folder lists or holds, but the table does not.
         name: of the data folder.
         fingerprint: 12 hex digits, of the table and the content of all its files.
+        contents: hash of the files of each clip, in the table's order.
     """
 
     table: pd.DataFrame
     left_out: pd.DataFrame
     name: str
     fingerprint: str
+    contents: tuple[str, ...]
 
 
 def build_index(root: str | Path, adapter: str | None = None, strict: bool = False, cache_dir: str | Path | None = None) -> Index:
@@ -75,7 +77,8 @@ def build_index(root: str | Path, adapter: str | None = None, strict: bool = Fal
     for column in ("frames", "height", "width", "first_frame"):
         table[column] = facts[column].astype("int64")
     table["fps"] = facts["fps"].astype(float)
-    return Index(table, left_out, root_name(root), digest(table.to_csv(index=False), facts["content"].tolist())[:12])
+    contents = facts["content"].tolist()
+    return Index(table, left_out, root_name(root), digest(table.to_csv(index=False), contents)[:12], tuple(contents))
 
 
 def index_command(root: str, out: str | None = None, adapter: str | None = None, strict: bool = False) -> None:
@@ -94,7 +97,7 @@ def index_command(root: str, out: str | None = None, adapter: str | None = None,
     target = Path(out) if out else cache_folder(None) / "indices" / f"{index.name}-{index.fingerprint}.csv"
     if out and "://" not in root and target.resolve().is_relative_to(Path(root).resolve()):
         raise UserError(f"{target} lies in the data folder, which is never written to; give --out another place")
-    write_whole(target, [index.table.to_csv(index=False).encode()])
+    write_table(target, index.table)
     console = Console(soft_wrap=True, markup=False, highlight=False)
     console.print(_summary(index))
     for reason, paths in index.left_out.groupby("reason", sort=False)["path"]:

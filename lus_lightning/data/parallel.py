@@ -8,9 +8,8 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 import cv2
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from lus_lightning.console import Progress, track
 from lus_lightning.errors import UserError
 
 
@@ -25,11 +24,9 @@ def in_processes(function: Callable[[Any], Any], items: Sequence[Any], workers: 
     Raises:
         UserError: a worker process died.
     """
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(label, total=len(items))
-        if min(workers, len(items)) <= 1:
-            return [result for item in progress.track(items, task_id=task) for result in _attempt(function, [item])]
+    if min(workers, len(items)) <= 1:
+        return [result for item in track(items, label, len(items)) for result in _attempt(function, [item])]
+    with Progress(label, len(items)) as progress:
         results: list[Any] = [None] * len(items)
         pool = ProcessPoolExecutor(workers, multiprocessing.get_context(), initializer=cv2.setNumThreads, initargs=(0,))
         try:
@@ -39,7 +36,7 @@ def in_processes(function: Callable[[Any], Any], items: Sequence[Any], workers: 
             for future in as_completed(chunks):
                 done = future.result()
                 results[chunks[future] : chunks[future] + step] = done
-                progress.advance(task, len(done))
+                progress.advance(len(done))
         except BrokenProcessPool:
             raise UserError(
                 f"a process died during '{label}', perhaps for want of memory; use fewer workers, or find the clip that kills it"

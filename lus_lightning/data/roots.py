@@ -1,5 +1,6 @@
 """Where data and cache lie: local folders, and any fsspec URL through a local file cache."""
 
+import errno
 import os
 import uuid
 from pathlib import Path, PurePosixPath
@@ -7,10 +8,9 @@ from urllib.parse import unquote
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
-from rich.console import Console
-from rich.progress import track
 
-from lus_lightning.data.identity import digest
+from lus_lightning.console import track
+from lus_lightning.data.identity import digest, renamed
 from lus_lightning.errors import UserError
 
 
@@ -48,7 +48,8 @@ def local_root(root: str | Path, cache_dir: Path) -> Path:
     except ValueError as error:
         raise UserError(f"{text}: is no URL that can be read ({error}); give a folder or an fsspec URL") from None
     except OSError as error:
-        raise UserError(f"{text}: cannot be reached ({error or type(error).__name__}); check the address and the connection") from None
+        remedy = f"free space in {cache_dir}" if error.errno == errno.ENOSPC else "check the address and the connection"
+        raise UserError(f"{text}: cannot be reached ({error or type(error).__name__}); {remedy}") from None
 
 
 def _checked(folder: Path, shown: str) -> Path:
@@ -71,7 +72,7 @@ def _mirror(remote: fsspec.AbstractFileSystem, base: str, shown: str, cache_dir:
     mirror = place / root_name(shown)
     prefix = f"{base.rstrip('/')}/" if base.strip("/") else base
     wanted = {}
-    for name, known in track(found.items(), "fetching", console=Console(stderr=True), transient=True):
+    for name, known in track(found.items(), f"fetching {shown}", len(found)):
         relative = PurePosixPath(name.removeprefix(prefix).lstrip("/"))
         if "http" in remote.protocol:  # listed as in the page's links
             relative = PurePosixPath(unquote(str(relative)))
@@ -89,13 +90,8 @@ def _mirror(remote: fsspec.AbstractFileSystem, base: str, shown: str, cache_dir:
 
 def _fetched(remote: fsspec.AbstractFileSystem, name: str, file: Path) -> Path:
     if not file.exists():
-        file.parent.mkdir(parents=True, exist_ok=True)
-        fresh = file.with_name(f".{file.name}.{uuid.uuid4().hex}")
-        try:
+        with renamed(file) as fresh:
             remote.get_file(name, str(fresh))
-            fresh.replace(file)
-        finally:
-            fresh.unlink(missing_ok=True)
     return file.absolute()
 
 

@@ -18,7 +18,8 @@ FILE_COLUMNS = ("path", "mask", "frame_labels")
 class Sources:
     """One or two data roots: where training comes from, and perhaps another to test on.
 
-    `clips` is the sample index of both (column `source`: 0 or 1), its files absolute, without any `truth_*` column.
+    `clips` is the sample index of both (column `source`: 0 or 1), its files absolute, without any `truth_*` column, and with
+    `own_clip` and `own_patient` (the names in the root's own index) and `content` (hash of the clip's files).
     """
 
     clips: pd.DataFrame
@@ -55,7 +56,8 @@ def read_sources(root: str | Path, test_root: str | Path | None, adapter: str | 
     local = [local_root(r, cache_dir) for r in roots]
     tables = []
     for i, (index, folder) in enumerate(zip(indices, local, strict=True)):
-        table = index.table.assign(source=i)
+        table = index.table.assign(source=i, content=list(index.contents))
+        table = table.assign(own_clip=table["clip"], own_patient=table["patient"])
         for column in FILE_COLUMNS:
             if column in table:
                 table[column] = [str(folder / p) if isinstance(p, str) else None for p in table[column]]

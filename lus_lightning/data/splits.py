@@ -29,7 +29,7 @@ class Split:
         test_patients: patients that are always in the test part.
         test_folds: for cross-validation, parts of which one after the other is tested, instead of `test_share`; 0 is none.
         test_fold: which of them is tested, from 0.
-        seed: of the division.
+        seed: of the division; none is `seed_everything`'s.
     """
 
     test_share: float = 0.2
@@ -39,11 +39,11 @@ class Split:
     test_patients: Sequence[str] = ()
     test_folds: int = 0
     test_fold: int = 0
-    seed: int = 0
+    seed: int | None = None
 
 
 def split_patients(
-    table: pd.DataFrame, test_share: float, val_share: float, folds: int, seed: int,
+    table: pd.DataFrame, test_share: float, val_share: float, folds: int, seed: int | None,
     unit: str = "patient", stratify: str = "score", test_patients: Sequence[str] = (), labels: str = "score",
     test_folds: int = 0, test_fold: int = 0,
 ) -> pd.DataFrame:  # fmt: skip

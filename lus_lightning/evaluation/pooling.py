@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from lus_lightning.data.identity import write_table, write_whole
 from lus_lightning.errors import UserError
 from lus_lightning.runs import record, write_record
 
@@ -26,22 +27,18 @@ def pool_folds(folder: Path, runs: Sequence[Path]) -> None:
         elsewhere = set(split.loc[split["split"] != "test", "patient"]).union(*tested[:i])
         if twice := sorted(tested[i] & elsewhere):
             raise UserError(f"patient {twice[0]} of {runs[i]} is also trained on there, or tested in an earlier fold: delete {folder}")
-    folder.mkdir(parents=True, exist_ok=True)
     parts = [split[split["split"] == "test"].assign(fold=i) for i, split in enumerate(splits)]
-    pd.concat(parts).to_csv(folder / "split.csv", index=False)
+    write_table(folder / "split.csv", pd.concat(parts))
     predictions = [pd.read_parquet(run / "predictions.parquet").query("split == 'test'").assign(fold=i) for i, run in enumerate(runs)]
-    pd.concat(predictions, ignore_index=True).to_parquet(folder / "predictions.parquet", index=False)
+    write_table(folder / "predictions.parquet", pd.concat(predictions, ignore_index=True))
     for name in ("curves.csv", "lengths.csv"):
         if (runs[0] / name).is_file():
             tables = pd.concat([pd.read_csv(run / name, dtype=NAMES).assign(fold=i) for i, run in enumerate(runs)])
-            (tables if name == "curves.csv" else tables[tables["split"] == "test"]).to_csv(folder / name, index=False)
-    if (runs[0] / "attention.parquet").is_file():
-        attention = [pd.read_parquet(run / "attention.parquet").assign(fold=i) for i, run in enumerate(runs)]
-        pd.concat(attention).to_parquet(folder / "attention.parquet", index=False)
-        shutil.copytree(runs[0] / "attention", folder / "attention", dirs_exist_ok=True)
+            write_table(folder / name, tables if name == "curves.csv" else tables[tables["split"] == "test"])
+    _pool_attention(folder, runs)
     for name in ("truth.parquet", "config.yaml"):
         if (runs[0] / name).is_file():
-            shutil.copy(runs[0] / name, folder / name)
+            write_whole(folder / name, [(runs[0] / name).read_bytes()])
     states = [record(run) for run in runs]
     first = {key: value for key, value in states[0].items() if key not in ("best", "final", "asked", "tested")}
     first["changes"] = [change for change in first["changes"] if not change["key"].endswith("test_fold")]
@@ -50,3 +47,14 @@ def pool_folds(folder: Path, runs: Sequence[Path]) -> None:
     if "best" in states[0]:
         first["best"] = [state["best"] | {"fold": i} for i, state in enumerate(states)]
     write_record(folder, **first, folds=len(runs))
+
+
+def _pool_attention(folder: Path, runs: Sequence[Path]) -> None:
+    """The table of all folds and the kept clips of the first; the table last, as pages show clips only where it stands."""
+    (folder / "attention.parquet").unlink(missing_ok=True)
+    shutil.rmtree(folder / "attention", ignore_errors=True)  # of an earlier pooling
+    if (runs[0] / "attention.parquet").is_file():
+        for kept in (runs[0] / "attention").glob("*.npz"):
+            write_whole(folder / "attention" / kept.name, [kept.read_bytes()])
+        attention = [pd.read_parquet(run / "attention.parquet").assign(fold=i) for i, run in enumerate(runs)]
+        write_table(folder / "attention.parquet", pd.concat(attention))

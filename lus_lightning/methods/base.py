@@ -145,7 +145,8 @@ class LungModule(pl.LightningModule):
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Dropout and learning rate are functions of the iteration, so that a resumed run does what an unbroken one would."""
         seed = int(os.environ.get("PL_GLOBAL_SEED", 0))
-        torch.manual_seed(seed << 40 ^ self.global_rank << 32 ^ self.global_step)
+        mixed = np.random.SeedSequence([seed, self.global_rank, self.global_step]).generate_state(1, np.uint64)
+        torch.manual_seed(int(mixed[0]))
         if (schedule := self.hparams.get("schedule", "constant")) != "constant":
             factor = SCHEDULES[schedule](self.progress(batch_idx))
             for optimizer in self.trainer.optimizers:
@@ -156,8 +157,9 @@ class LungModule(pl.LightningModule):
         """Minimise the sum of the members' losses."""
         out = self.step(batch)
         loss = torch.stack(list(out.losses.values())).sum()
-        self.log_dict(_member_logs("train", out), batch_size=len(out.target))
-        self.log("train/loss", loss.detach() / len(out.losses), prog_bar=True, batch_size=len(out.target))
+        # Synchronised: what one process logs alone would be printed, or stop a training, as if it were the whole's.
+        self.log_dict(_member_logs("train", out), batch_size=len(out.target), sync_dist=True)
+        self.log("train/loss", loss.detach() / len(out.losses), prog_bar=True, batch_size=len(out.target), sync_dist=True)
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Any:
@@ -192,7 +194,8 @@ class LungModule(pl.LightningModule):
             metrics.update(given.nan_to_num(), out.target)  # a NaN would make torchmetrics take all for logits
         size = len(out.target)
         self.log_dict(dict(metrics), on_epoch=True, add_dataloader_idx=False, batch_size=size)  # type: ignore[arg-type]
-        self.log(f"{stage}/loss", torch.stack(list(out.losses.values())).mean(), add_dataloader_idx=False, batch_size=size)
+        loss = torch.stack(list(out.losses.values())).mean()
+        self.log(f"{stage}/loss", loss, add_dataloader_idx=False, batch_size=size, sync_dist=True)
 
 
 def check_schedule(name: str) -> None:

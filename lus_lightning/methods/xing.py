@@ -19,6 +19,7 @@ Differs from the paper:
 from collections.abc import Sequence
 from typing import Any
 
+import pandas as pd
 import torch
 from torch import Tensor, nn
 
@@ -80,8 +81,8 @@ class CascadedVotingClassifier(LungModule):
         self.networks, self._loss = names, score_loss(loss_weights, distances)
         self.fold_networks = FoldMembers(lambda: ImageClassifier(selector, n_classes), folds) if select else None
         self.voters = nn.ModuleDict({name: ImageClassifier(network, n_classes) for name, network in zip(names, networks, strict=True)})
-        self.selection: Tensor | None = None
-        """Out-of-fold probabilities (N, 4) of the training images, in the order of the training part; none before stage 1 has ended."""
+        self.selection: dict[str, Any] | None = None
+        """Of the training images `clip` (name in its root), `frame` (N,), out-of-fold `probs` (N, 4); none until stage 1 has ended."""
         self._out_of_fold: list[tuple[Tensor, Tensor]] = []
 
     def load_initial_weights(self) -> None:
@@ -118,12 +119,17 @@ class CascadedVotingClassifier(LungModule):
     def kept_items(self) -> Tensor:
         """Positions of the kept images in the training part, those whose label the network that did not see them gives.
 
+        By name, as the training part may have changed since; an image that stage 1 did not predict is not kept.
+
         Raises:
             UserError: no image was kept.
         """
         assert self.selection is not None
-        target = torch.tensor(self.trainer.datamodule.part("train")["target"].to_numpy())  # type: ignore[attr-defined]
-        kept = (self.selection.argmax(1) == target).nonzero(as_tuple=True)[0]
+        train, chosen = self.trainer.datamodule.part("train"), self.selection  # type: ignore[attr-defined]
+        predicted = pd.MultiIndex.from_arrays([chosen["clip"], chosen["frame"].tolist()])
+        places = torch.tensor(predicted.get_indexer(pd.MultiIndex.from_arrays([self._own_clips(train), train["frame"]])))
+        said = chosen["probs"].argmax(1)[places].where(places >= 0, -1)
+        kept = (said == torch.tensor(train["target"].to_numpy())).nonzero(as_tuple=True)[0]
         if not len(kept):
             raise UserError(
                 "stage 1 kept no image: none of its networks gives any label of the other folds; train it longer, or set `select: false`"
@@ -185,7 +191,12 @@ class CascadedVotingClassifier(LungModule):
         self._out_of_fold.clear()
         if self.trainer.world_size > 1:
             items, probs = self.all_gather(items).flatten(), self.all_gather(probs).flatten(0, 1)  # type: ignore[union-attr]
-        self.selection = probs.new_zeros(int(items.max()) + 1, probs.shape[1]).index_copy(0, items, probs).cpu()
+        train = self.trainer.datamodule.part("train")  # type: ignore[attr-defined]
+        probs = probs.new_zeros(len(train), probs.shape[1]).index_copy(0, items, probs).cpu()
+        self.selection = {"clip": self._own_clips(train), "frame": torch.tensor(train["frame"].to_numpy()), "probs": probs}
+
+    def _own_clips(self, train: pd.DataFrame) -> list[str]:
+        return list(self.trainer.datamodule.sources.clips["own_clip"].iloc[train["row"]])  # type: ignore[attr-defined]
 
     def on_train_epoch_end(self) -> None:
         """After stage 1 its networks are done: their gradients and momentum need no more memory, nor place in the checkpoints."""

@@ -1,5 +1,6 @@
 """Image classifiers by name, from timm or torchvision, with weights that are downloaded, read from a file, or none."""
 
+import pickle
 from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
@@ -150,5 +151,27 @@ def file_state(path: str) -> dict[str, Tensor]:
         from safetensors.torch import load_file
 
         return load_file(path)
-    state = torch.load(path, map_location="cpu", weights_only=True)
+    state = saved(path)
     return state.get("state_dict", state)
+
+
+def saved(path: str | Path, mmap: bool = False) -> dict[str, Any]:
+    """What `torch.save` wrote into a file, on the CPU. A file may hold tensors and plain values; one that holds code is not run.
+
+    With `mmap` its tensors stay on the disk until they are used.
+
+    Raises:
+        UserError: the file is damaged, is not torch's, or holds code.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+    except pickle.UnpicklingError as error:
+        raise UserError(
+            f"{path} holds more than tensors and plain values, or is no file of torch.save ({str(error).splitlines()[0][:120]}); code in a"
+            " file is never run here: save the state dict alone, `torch.save(model.state_dict(), path)`"
+        ) from None
+    except (RuntimeError, EOFError, OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({str(error).splitlines()[0][:120]}); it may be cut short: make it again") from None
+    if not isinstance(state, dict):
+        raise UserError(f"{path} holds a {type(state).__name__}, not a state dict or a checkpoint; save `model.state_dict()`")
+    return state

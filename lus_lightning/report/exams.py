@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from jinja2 import Environment
 
+from lus_lightning.data.identity import write_table, write_whole
 from lus_lightning.labels import SCORES, ZONES
 from lus_lightning.report.chest import HEIGHT, WIDTH, Cell, cell_of, views_of
 from lus_lightning.report.run import Run
@@ -141,8 +142,8 @@ def write_exams(
         return 0
     zones = zone_table(rows, rule, zone_rule)
     exams = exam_table(rows, zones, rule, zone_rule)
-    exams.assign(**run.provenance).to_csv(folder / "exams.csv", index=False)
-    zones.assign(**run.provenance).to_csv(folder / "exam_zones.csv", index=False)
+    write_table(folder / "exams.csv", exams.assign(**run.provenance))
+    write_table(folder / "exam_zones.csv", zones.assign(**run.provenance))
     shown = sections_of(exams[exams["member"] == headline], zones, "exam")
     printed = []
     if examples is not None:
@@ -163,7 +164,7 @@ def write_exams(
         width=WIDTH,
         height=HEIGHT,
     )
-    page.write_text(text, encoding="utf-8")
+    write_whole(page, [text.encode()])
     return len(shown)
 
 

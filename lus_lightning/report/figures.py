@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from matplotlib.figure import Figure as Canvas
 
+from lus_lightning.data.identity import whole_file
 from lus_lightning.report.tables import Table
 
 THEMES: Final = {
@@ -52,7 +53,9 @@ def save(figure: Figure, folder: Path) -> None:
         style |= dict.fromkeys(("text.color", "axes.labelcolor", "axes.titlecolor", "xtick.color", "ytick.color"), theme["ink"])
         style |= dict.fromkeys(("figure.facecolor", "axes.facecolor", "savefig.facecolor"), theme["paper"])
         with mpl.rc_context(style):
-            figure.draw(theme).savefig(folder / f"{figure.name}{suffix}.png", dpi=160)
+            canvas = figure.draw(theme)
+            with whole_file(folder / f"{figure.name}{suffix}.png") as fresh:
+                canvas.savefig(fresh, format="png", dpi=160)
 
 
 def dots(table: Table, column: str, theme: Theme) -> Canvas:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from lus_lightning.data.identity import write_table, write_whole
 from lus_lightning.errors import UserError
 from lus_lightning.evaluation.evaluate import evaluate
 from lus_lightning.report.exams import scoring_text, write_exams
@@ -61,7 +62,8 @@ def make_report(run: Path, others: Mapping[str, Path] | None = None, replicates:
     if paper and results:
         sections[1:1] = paper.sections(results)
     folder = this.folder / "report"
-    folder.mkdir(exist_ok=True)
+    page = folder / "index.html"
+    page.unlink(missing_ok=True)  # written last: a page never stands over another report's files
     write_tables(folder, sections, metrics["members"], this.provenance)
     content = metrics_content(this, metrics, other_metrics, sections, published, paper)
     content["warnings"] = warnings_of(this, metrics, headline)
@@ -70,11 +72,10 @@ def make_report(run: Path, others: Mapping[str, Path] | None = None, replicates:
     exams = write_exams(this, metrics, headline, folder, environment(), content["warnings"], examples) if scored else 0
     if paper and paper.page and results:
         paper.page(results, folder, environment(), content["warnings"])
-    (folder / "metrics.json").write_text(json.dumps(content, indent=1, allow_nan=False), encoding="utf-8")
+    write_whole(folder / "metrics.json", [json.dumps(content, indent=1, allow_nan=False).encode()])
     for figure in (f for section in sections for f in section.figures):
         save(figure, folder)
-    page = folder / "index.html"
-    page.write_text(render(this, content, sections, published, headline, paper, exams), encoding="utf-8")
+    write_whole(page, [render(this, content, sections, published, headline, paper, exams).encode()])
     return page
 
 
@@ -139,6 +140,9 @@ def warnings_of(run: Run, metrics: Mapping[str, Any], headline: str) -> list[str
         told = "; ".join(f"{change['what']}: {change['here']} instead of {change['paper']}" for change in changes)
         kind = "a quick run" if any(name.startswith("quick") for name in run.info.get("overlays", [])) else "a changed recipe"
         found.append(f"This is {kind}, not the paper's training. {told[0].upper() + told[1:]}.")
+    for when, key in (("while it was trained", "changed"), ("since the training", "test_changed")):
+        if changed := run.info["data"].get(key):
+            found.append(f"The data have changed {when}: {'; '.join(changed)}. The division of the patients is kept.")
     if refused := run.info["data"].get("refused"):
         shown = ", ".join(f"{name} ({reason})" for name, reason in list(refused.items())[:3]) + (" ..." if len(refused) > 3 else "")
         found.append(f"{len(refused)} clips are left out, as their field of view could not be told: {shown}.")
@@ -170,9 +174,9 @@ def write_tables(folder: Path, sections: list[Section], members: Mapping[str, An
     """A CSV file for every table, all metrics (`metrics.csv`) and all confusion matrices (`confusions.csv`)."""
     for section in sections:
         for table in (*section.tables, *(figure.table for figure in section.figures if figure.table)):
-            table.long(provenance).to_csv(folder / f"{table.name}.csv", index=False)
-    metrics_long(members).assign(**provenance).to_csv(folder / "metrics.csv", index=False)
-    confusions_long(members).assign(**provenance).to_csv(folder / "confusions.csv", index=False)
+            write_table(folder / f"{table.name}.csv", table.long(provenance))
+    write_table(folder / "metrics.csv", metrics_long(members).assign(**provenance))
+    write_table(folder / "confusions.csv", confusions_long(members).assign(**provenance))
 
 
 def render(

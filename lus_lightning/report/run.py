@@ -43,8 +43,11 @@ class Run:
     def provenance(self) -> dict[str, Any]:
         """What every table says of where its numbers come from."""
         training = {"trained_on": self.info["data"]["name"]} if "test_name" in self.info["data"] else {}
-        unit, seed = self.info["data"]["split_unit"], self.info["seed"]
-        return {"data": self.data_name, **training, "simulated": self.simulated, "split_unit": unit, "seed": seed}
+        data, seed = self.info["data"], self.info["seed"]
+        seeds = {"split": data.get("split_seed", seed), "batches": data.get("batch_seed", seed)}
+        others = [f"{what} {value}" for what, value in seeds.items() if value != seed]
+        told = f"{seed} ({', '.join(others)})" if others else seed
+        return {"data": self.data_name, **training, "simulated": self.simulated, "split_unit": data["split_unit"], "seed": told}
 
     def of(self, member: str, split: str = "test") -> pd.DataFrame:
         """Rows of one member that have a label."""

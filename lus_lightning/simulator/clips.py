@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
+from lus_lightning.data.identity import whole_file, write_arrays, write_table, write_whole
 from lus_lightning.labels import SIGNS
 from lus_lightning.simulator.patient import Patient, draw_patient, sign_burden, zone_burden
 from lus_lightning.simulator.profile import Facts, facts
@@ -111,7 +112,7 @@ def write_clip(study: Study, out: Path, number: int, zone: int, loop: int) -> di
     labels = pd.DataFrame({"frame": np.arange(frames), "score": agreed(frame_ratings), "rater_1": frame_ratings[0],
                            "rater_2": frame_ratings[1], "truth_score": truth})  # fmt: skip
     labels["score"] = labels["score"].astype("Int64").mask(labels["score"] < 0)
-    labels.iloc[black:].to_csv(out / row["frame_labels"], index=False)
+    write_table(out / row["frame_labels"], labels.iloc[black:])
     return row
 
 
@@ -140,8 +141,7 @@ def _geometry(scene: Scene) -> dict[str, float]:
 
 def write_video(path: Path, frames: np.ndarray, fps: float) -> None:
     """H.264 in MP4, one thread, no time stamps: the same frames (T, H, W) uint8 give the same bytes."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with av.open(str(path), "w", options={"fflags": "+bitexact"}) as container:
+    with whole_file(path) as fresh, av.open(str(fresh), "w", format="mp4", options={"fflags": "+bitexact"}) as container:
         options = {"crf": "20", "preset": "veryfast", "flags": "+bitexact", "x264-params": _NO_LOOKAHEAD}
         track = container.add_stream("libx264", rate=round(fps), options=options)
         track.codec_context.thread_count = 1
@@ -155,22 +155,16 @@ def write_video(path: Path, frames: np.ndarray, fps: float) -> None:
 
 def write_masks(path: Path, rendered: Rendered, beam: bool) -> None:
     """Masks as npz: `mask` (T, H, W), `beam_mask` (T, 128, 256), and `beam` where asked for."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if beam:
-        np.savez_compressed(path, mask=rendered.mask, beam_mask=rendered.beam_mask, beam=rendered.beam)
-    else:
-        np.savez_compressed(path, mask=rendered.mask, beam_mask=rendered.beam_mask)
+    write_arrays(path, mask=rendered.mask, beam_mask=rendered.beam_mask, **({"beam": rendered.beam} if beam else {}))
 
 
 def write_stills(folder: Path, frames: np.ndarray) -> None:
     """A folder of numbered JPEGs."""
-    folder.mkdir(parents=True, exist_ok=True)
     for n, picture in enumerate(frames):
-        (folder / f"{n + 1:03d}.jpg").write_bytes(cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 92])[1].tobytes())
+        encoded = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 92])[1]
+        write_whole(folder / f"{n + 1:03d}.jpg", [encoded.tobytes()])
 
 
 def save_row(path: Path, row: dict[str, Any]) -> None:
-    """A clip's row as JSON, by rename: where it lies, the clip is whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.with_suffix(".tmp").write_text(json.dumps(row))
-    path.with_suffix(".tmp").replace(path)
+    """A clip's row as JSON, written last: where it lies, the clip is whole."""
+    write_whole(path, [json.dumps(row).encode()])

@@ -13,8 +13,9 @@ import cv2
 import pandas as pd
 import yaml
 from filelock import FileLock
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from lus_lightning.console import Progress
+from lus_lightning.data.identity import write_table, write_whole, writing
 from lus_lightning.errors import UserError
 from lus_lightning.simulator.clips import save_row, write_clip
 from lus_lightning.simulator.studies import Study, study_facts
@@ -26,21 +27,22 @@ def write_study(study: Study, out: Path, workers: int | None = None) -> None:
     Layout: study.yaml, index.csv (the sample index, plus `truth_*` and `geometry_*`), clips/*.mp4, masks/*.npz, frames/*.csv; with the
     san-matteo layout `patient/exam/area/*.jpg` and Annotations.txt (CSV: patient,exam,area,score) instead of clips/.
     `workers` processes; none means one for each core. Nothing is done where `out` holds the very same study.
-    UserError: `out` holds anything else.
+    UserError: `out` holds anything else, cannot be written, or the disk is full.
     """
     out = Path(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(out.with_name(out.name + ".lock")):
-        if out.exists() and any(out.iterdir()):
-            _same_study(study, out)
-            return
-        partial = out.with_name(out.name + ".partial")
-        _begin(study, partial)
-        _simulate(study, partial, workers or os.cpu_count() or 1)
-        _finish(study, partial)
-        if out.exists():
-            out.rmdir()
-        partial.rename(out)
+    with writing(out.parent):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(out.with_name(out.name + ".lock")):
+            if out.exists() and any(out.iterdir()):
+                _same_study(study, out)
+                return
+            partial = out.with_name(out.name + ".partial")
+            _begin(study, partial)
+            _simulate(study, partial, workers or os.cpu_count() or 1)
+            _finish(study, partial)
+            if out.exists():
+                out.rmdir()
+            partial.rename(out)
 
 
 def _same_study(study: Study, out: Path) -> None:
@@ -61,7 +63,7 @@ def _begin(study: Study, partial: Path) -> None:
         shutil.rmtree(partial)
     for folder in ("rows", "frames"):
         (partial / folder).mkdir(parents=True)
-    facts.write_text(yaml.safe_dump(study_facts(study), sort_keys=False))
+    write_whole(facts, [yaml.safe_dump(study_facts(study), sort_keys=False).encode()])
 
 
 def _places(study: Study) -> Iterator[tuple[int, int, int]]:
@@ -85,25 +87,27 @@ def _write_places(study: Study, partial: Path, places: list[tuple[int, int, int]
 def _simulate(study: Study, partial: Path, workers: int) -> None:
     open_places = [place for place in _places(study) if not _row_path(partial, place).is_file()]
     chunks = [open_places[i : i + 6] for i in range(0, len(open_places), 6)]
-    columns = (TextColumn(f"simulating {study.name}"), BarColumn(), MofNCompleteColumn(), TextColumn("clips"), TimeRemainingColumn())
-    with Progress(*columns) as progress:
-        task = progress.add_task("", total=len(open_places))
+    with Progress(f"simulating the clips of {study.name}", len(open_places)) as progress:
         if workers == 1 or len(chunks) <= 1:
             for chunk in chunks:
-                progress.advance(task, _write_places(study, partial, chunk))
+                progress.advance(_write_places(study, partial, chunk))
             return
         # Spawned, not forked: a parent that has imported torch has threads that a fork would leave locked.
         with ProcessPoolExecutor(min(workers, len(chunks)), mp_context=get_context("spawn")) as pool:
-            for done in as_completed([pool.submit(_write_places, study, partial, chunk) for chunk in chunks]):
-                progress.advance(task, done.result())
+            try:
+                for done in as_completed([pool.submit(_write_places, study, partial, chunk) for chunk in chunks]):
+                    progress.advance(done.result())
+            except BaseException:
+                pool.shutdown(cancel_futures=True)  # or the rest would be simulated first
+                raise
 
 
 def _finish(study: Study, partial: Path) -> None:
     rows: list[dict[str, Any]] = [json.loads(_row_path(partial, place).read_text()) for place in _places(study)]
     table = pd.DataFrame(rows)
     table["score"] = table["score"].astype("Int64")
-    table.to_csv(partial / "index.csv", index=False)
+    write_table(partial / "index.csv", table)
     if study.layout == "san-matteo":
         notes = table.rename(columns={"zone": "area"})[["patient", "exam", "area", "score"]]
-        notes.dropna().to_csv(partial / "Annotations.txt", index=False)
+        write_table(partial / "Annotations.txt", notes.dropna())
     shutil.rmtree(partial / "rows")

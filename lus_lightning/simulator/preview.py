@@ -5,6 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from lus_lightning.data.identity import write_whole
 from lus_lightning.simulator.clips import study_patient, study_scene
 from lus_lightning.simulator.profile import facts
 from lus_lightning.simulator.render import render_clip
@@ -28,8 +29,7 @@ def write_preview(study: Study, path: Path, columns: int = COLUMNS) -> None:
     width = study.size
     blank = np.zeros((width, width), np.uint8)
     sheet = np.vstack([np.hstack((tiles + [blank] * columns)[:columns]) for tiles in rows.values()])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    cv2.imwrite(str(path), sheet)
+    write_whole(path, [cv2.imencode(".png", sheet)[1].tobytes()])
 
 
 def _tile(study: Study, place: tuple[int, int, int], score: int) -> np.ndarray:

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from jinja2 import Environment
 
+from lus_lightning.data.identity import whole_file, write_whole
 from lus_lightning.evaluation.intervals import patient_bootstrap
 from lus_lightning.evaluation.metrics import Resampled, Statistic
 from lus_lightning.evaluation.segmentation import mean_statistic
@@ -106,6 +107,8 @@ def region_statistic(inside: str, area: str) -> Statistic:
 
 def kept_clips(run: Run) -> list[Path]:
     """The clips whose frames and attention the run kept, by row."""
+    if not (run.folder / "attention.parquet").is_file():  # written last: without it the test was interrupted, and some may be missing
+        return []
     return sorted((run.folder / "attention").glob("*.npz"), key=lambda path: int(path.stem))
 
 
@@ -146,12 +149,11 @@ def write_maps(results: Results, folder: Path, environment: Environment, warning
         warnings: what a reader must know.
     """
     pictures, page, kept = folder / "maps", folder / "maps.html", kept_clips(results.run)
-    shutil.rmtree(pictures, ignore_errors=True)  # of an earlier report
     page.unlink(missing_ok=True)
+    shutil.rmtree(pictures, ignore_errors=True)  # of an earlier report
     if not kept:
         return
-    pictures.mkdir()
-    (pictures / "colours.png").write_bytes(png(colour_bar()))
+    write_whole(pictures / "colours.png", [png(colour_bar())])
     rows = results.run.predictions.drop_duplicates("row").set_index("row")
     measures = pd.read_parquet(path) if (path := results.run.folder / "attention.parquet").is_file() else pd.DataFrame({"row": []})
     note = f"{'Simulated' if results.run.simulated else 'Real'} clip. {environment.globals['research_only']}"
@@ -165,7 +167,7 @@ def write_maps(results: Results, folder: Path, environment: Environment, warning
         run=results.run, clips=entries, warnings=warnings, width=WIDTH, height=HEIGHT, fps=FPS,
         of=len(results.run.of(VIDEO).drop_duplicates("row")),
     )  # fmt: skip
-    page.write_text(text, encoding="utf-8")
+    write_whole(page, [text.encode()])
 
 
 def measured(clip: pd.DataFrame) -> list[dict[str, Any]]:
@@ -189,7 +191,7 @@ def draw(clip: dict[str, Any], path: Path, note: str) -> dict[str, Any]:
     n, most = len(frames), float(attention.max())
     at = np.unique(np.linspace(0, n - 1, SHOWN).round().astype(int))
     drawn = strip(frames[at], attention[at], most)
-    path.with_name(f"{path.name}.png").write_bytes(png(drawn))
+    write_whole(path.with_name(f"{path.name}.png"), [png(drawn)])
     height, width = frames.shape[1:]
     pairs = zip(frames, attention, strict=True)
     both = (np.hstack([np.repeat(f[..., None], 3, axis=2), overlay(f[None], a[None], most)[0]]) for f, a in pairs)
@@ -212,7 +214,7 @@ def draw(clip: dict[str, Any], path: Path, note: str) -> dict[str, Any]:
 
 def write_film(path: Path, frames: Iterable[np.ndarray], size: tuple[int, int], note: str) -> None:
     """H.264 in MP4, playable while it loads, of frames (H, W, 3) uint8 RGB with even sides; `size` is (H, W), `note` its comment."""
-    with av.open(str(path), "w", options={"movflags": "+faststart"}) as container:
+    with whole_file(path) as fresh, av.open(str(fresh), "w", format="mp4", options={"movflags": "+faststart"}) as container:
         container.metadata["comment"] = note
         track = container.add_stream("libx264", rate=FPS, options={"crf": "23", "preset": "veryfast"})
         track.height, track.width, track.pix_fmt = *size, "yuv420p"

@@ -11,6 +11,7 @@ import pandas as pd
 from jinja2 import Environment
 
 from lus_lightning.data.frames import spread
+from lus_lightning.data.identity import write_whole
 from lus_lightning.report.papers.base import Results
 from lus_lightning.report.papers.munoz_figures import LOOKS, png, strip, swatch
 from lus_lightning.report.run import Run
@@ -40,30 +41,29 @@ def write_clips(results: Results, folder: Path, environment: Environment, warnin
         warnings: what a reader must know.
     """
     run, pictures, page = results.run, folder / "clips", folder / "clips.html"
-    shutil.rmtree(pictures, ignore_errors=True)  # of an earlier report
     page.unlink(missing_ok=True)
+    shutil.rmtree(pictures, ignore_errors=True)  # of an earlier report
     if not has_clips(run):
         return
-    pictures.mkdir()
     frames = test_frames(run)
     clips = clip_scores(results, frames)
     shown = spread(clips, MOST)
     measures = dict(iter(pd.read_parquet(run.folder / "measures.parquet").groupby("row")))
     by_row = dict(iter(frames.groupby("row")))
     for name in LOOKS:
-        (pictures / f"legend-{name}.png").write_bytes(png(swatch(name)))
+        write_whole(pictures / f"legend-{name}.png", [png(swatch(name))])
     entries = []
     for clip in shown.to_dict("records"):
         with np.load(run.folder / "strips" / f"{clip['row']}.npz") as file:
             kept = dict(file)
-        (pictures / f"{clip['row']}.png").write_bytes(png(strip(kept)))
+        write_whole(pictures / f"{clip['row']}.png", [png(strip(kept))])
         entries.append(clip | entry(kept, measures[clip["row"]].merge(by_row[clip["row"]][["frame", "pred", "target"]], on="frame")))
     text = environment.get_template("clips.html.j2").render(
         run=run, clips=entries, of=len(clips), warnings=warnings, looks=LOOKS, width=WIDTH, height=HEIGHT, most=MOST,
         masks=any(clip["true"] for clip in entries), bars=any(clip["bars"] for clip in entries),
         classifier="classifier" in shown and (shown["classifier"] >= 0).any(),
     )  # fmt: skip
-    page.write_text(text, encoding="utf-8")
+    write_whole(page, [text.encode()])
 
 
 def test_frames(run: Run) -> pd.DataFrame:

@@ -1,0 +1,144 @@
+"""Between two commands the data change: the checkpoint's division of the patients holds, and what has changed is told."""
+
+import json
+import shutil
+
+import pandas as pd
+import pytest
+from command_lines import EXPERIMENTS, words
+
+from lus_lightning.cli import main
+
+RECIPE, QUICK = EXPERIMENTS / "munoz-classifier.yaml", EXPERIMENTS / "with" / "quick-munoz-classifier.yaml"
+
+
+@pytest.fixture
+def data(tiny_study, tmp_path):
+    """A copy of the tiny study, whose table may be written anew."""
+    return shutil.copytree(tiny_study, tmp_path / "data")
+
+
+@pytest.fixture
+def trained(data, tmp_path):
+    """A run on it, and the patients of each side."""
+    run = tmp_path / "run"
+    main(["fit", *words(RECIPE, QUICK, data, run)])
+    return run
+
+
+def sides(run):
+    table = pd.read_csv(run / "split.csv", dtype=str)
+    return {side: set(rows["patient"]) for side, rows in table.groupby("split")}
+
+
+def edit(data, change):
+    table = pd.read_csv(data / "index.csv", dtype=str, keep_default_na=False)
+    change(table).to_csv(data / "index.csv", index=False)
+
+
+def relabel(table):
+    return table.assign(score=[str((int(s) + 1) % 4) if i == 0 and s else s for i, s in enumerate(table["score"])])
+
+
+def add_patient(table):
+    new = table.head(3).assign(clip=[f"new-{i}" for i in range(3)], patient="somebody-new", exam="somebody-new")
+    return pd.concat([table, new.assign(path=[f"new/{p}" for p in new["path"]], mask="", frame_labels="")])
+
+
+def copy_files(data):
+    """The new patient's clips: other files, as the same content under two patients is another matter."""
+    table = pd.read_csv(data / "index.csv", dtype=str, keep_default_na=False)
+    for path, source in zip(table["path"].head(3), table["path"].tail(3), strict=True):
+        target = data / "new" / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(data / source, target)
+        with target.open("ab") as file:  # an MP4 may carry a free box at its end
+            file.write(b"\0\0\0\x0cfreenew!")
+
+
+def again(command, run, *more):
+    main([command, "--config", str(run / "config.yaml"), "--ckpt_path", str(run / "checkpoints" / "last.ckpt"), *more])
+
+
+@pytest.mark.parametrize("command", ["fit", "test", "validate"])
+def test_a_corrected_label_is_told_and_refused(command, data, trained, capsys):
+    edit(data, relabel)
+    with pytest.raises(SystemExit) as ended:
+        again(command, trained)
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    clip = pd.read_csv(data / "index.csv")["clip"][0]
+    assert "1 clips have another label" in said
+    assert f"{clip}: score" in said
+    assert "after_change=leave_out" in said
+
+
+@pytest.mark.parametrize("how", ["leave_out", "test"])
+def test_a_new_patient_is_left_out_or_tested_only_and_nobody_changes_sides(how, data, trained):
+    before = sides(trained)
+    copy_files(data)
+    edit(data, add_patient)
+    again("fit", trained, f"--data.init_args.after_change={how}", "--trainer.max_epochs=2")
+    again("test", trained, f"--data.init_args.after_change={how}")
+    after = sides(trained)
+    assert after["train"] == before["train"]
+    assert after["test"] == before["test"] | ({"somebody-new"} if how == "test" else set())
+    tested = set(pd.read_parquet(trained / "predictions.parquet").query("split == 'test'")["patient"])
+    assert tested == after["test"]
+    assert "somebody-new" in json.loads((trained / "run.json").read_text())["data"]["changed"][0]
+
+
+def test_a_corrected_label_is_the_one_that_is_tested_if_asked_for(data, trained):
+    again("test", trained)
+    tested = sides(trained)["test"]
+    other = {str(s): str((s + 1) % 4) for s in range(4)}
+    edit(data, lambda t: t.assign(score=t["score"].map(other).where(t["patient"].isin(tested), t["score"]), frame_labels=""))
+    again("test", trained, "--data.init_args.after_change=leave_out")
+    truth = pd.read_csv(data / "index.csv").set_index("clip")["score"]
+    table = pd.read_parquet(trained / "predictions.parquet").query("split == 'test'")
+    assert (table["target"].to_numpy() == truth[table["clip"]].to_numpy()).all()
+
+
+@pytest.mark.parametrize("option", ["--data.init_args.split.test_share=0.5", "--data.init_args.split.seed=3"])
+def test_another_division_than_the_checkpoints_is_refused(option, trained, capsys):
+    with pytest.raises(SystemExit):
+        again("test", trained, option)
+    assert "divided otherwise" in capsys.readouterr().err
+
+
+def test_other_data_than_it_was_trained_on_are_refused_and_the_option_named(trained, tiny_signs, capsys):
+    with pytest.raises(SystemExit):
+        again("test", trained, "--data.init_args.root", str(tiny_signs))
+    assert "data.init_args.test_root" in capsys.readouterr().err
+
+
+def test_predict_takes_any_clips(trained, tiny_signs):
+    again("predict", trained, "--data.init_args.root", str(tiny_signs))
+    assert set(pd.read_csv(trained / "predict" / "clips.csv")["clip"]) == set(pd.read_csv(tiny_signs / "index.csv")["clip"])
+
+
+def test_a_moved_run_is_tested_where_it_lies_now(trained, tmp_path):
+    moved = trained.rename(tmp_path / "moved")
+    again("test", moved)
+    assert len(pd.read_parquet(moved / "predictions.parquet"))
+    assert not trained.exists()
+
+
+def test_a_run_tested_on_other_data_says_so_and_back_again(trained, tiny_clips):
+    again("test", trained)
+    own = json.loads((trained / "run.json").read_text())["data"]
+    again("test", trained, "--data.init_args.test_root", str(tiny_clips))
+    card = json.loads((trained / "run.json").read_text())["data"]
+    assert card["test_name"] == tiny_clips.name
+    assert card["name"] == own["name"]
+    assert card["test_patients"] == pd.read_parquet(trained / "predictions.parquet").query("split == 'test'")["patient"].nunique()
+    again("test", trained)
+    assert json.loads((trained / "run.json").read_text())["data"] == own
+
+
+def test_the_split_and_the_batches_follow_seed_everything_unless_set(tiny_study, tmp_path):
+    main(["fit", *words(RECIPE, QUICK, tiny_study, tmp_path / "a", "--seed_everything=7")])
+    main(["fit", *words(RECIPE, QUICK, tiny_study, tmp_path / "b", "--seed_everything=8", "--data.init_args.split.seed=7")])
+    card = [json.loads((tmp_path / run / "run.json").read_text())["data"] for run in "ab"]
+    assert [(c["split_seed"], c["batch_seed"]) for c in card] == [(7, 7), (7, 8)]
+    assert sides(tmp_path / "a") == sides(tmp_path / "b")
