@@ -160,6 +160,8 @@ class WholeCheckpointIO(TorchCheckpointIO):
         if storage_options is not None or "://" in str(path):
             super().save_checkpoint(checkpoint, path, storage_options)
         else:
+            for half in Path(path).parent.glob(f".{Path(path).name}.*"):  # left by a killed process; they may be gigabytes
+                half.unlink(missing_ok=True)
             save_whole(Path(path), checkpoint)
 
 
