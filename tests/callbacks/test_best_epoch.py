@@ -36,7 +36,7 @@ def test_validation_rows_are_those_of_the_best_epoch(trained):
 
 @pytest.mark.parametrize(("weights", "kept"), [("best", True), ("last", False)])
 def test_a_test_of_other_weights_leaves_no_validation_rows_of_the_best(weights, kept, trained):
-    before = epochs(trained)["val"] if "val" in epochs(trained) else None
+    before = epochs(trained).get("val")
     main(["test", "--config", str(trained / "config.yaml"), "--ckpt_path", str(trained / "checkpoints" / f"{weights}.ckpt")])
     after = epochs(trained)
     assert ("val" in after) == kept
