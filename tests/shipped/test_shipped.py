@@ -35,9 +35,14 @@ MORE = [
     "make sweep-four-signs LOCAL=1",
     "make sweep-munoz LOCAL=1",
     "make sweep-corso LOCAL=1",
-    "python -m lus_lightning index /data/my-study --strict",
+    "python -m lus_lightning index /data/my-study --strict --verbose",
     "python -m lus_lightning simulate OUT --preview",
     "python -m lus_lightning validate --config runs/xing/config.yaml --ckpt_path runs/NAME/checkpoints/last.ckpt",
+    *(
+        "python -m lus_lightning test --config runs/xing/config.yaml --ckpt_path runs/xing/checkpoints/last.ckpt"
+        f" --data.init_args.after_change={how}"
+        for how in ("leave_out", "test")
+    ),
     "python -m lus_lightning report runs/xing",
     "python -m lus_lightning audit runs/xing",
     *(f"make reproduce-{recipe}" for recipe in STUDIES),
@@ -103,8 +108,8 @@ def test_every_part_of_a_command_that_the_pages_name_is_in_a_command_that_is_run
 
 
 def test_every_command_recipe_overlay_and_sweep_is_in_a_command_that_is_run():
-    run = " ".join(RUN)
-    assert all(f"lus_lightning {command} " in run for command in {*LIGHTNING, *PLAIN} - {"reproduce", "sweep"})
+    run = " ".join(RUN).replace("lus-lightning", "lus_lightning")
+    assert all(f"lus_lightning {command} " in run for command in {*LIGHTNING, *PLAIN} - {"sweep"})
     assert all(f"with/{p.name}" in run for p in EXPERIMENTS.glob("with/*") if not p.name.startswith("quick-"))
     assert all(p.stem.startswith(tuple(STUDIES)) for p in EXPERIMENTS.glob("*.yaml"))
     assert all(f"sweep-{p.stem} " in run for p in EXPERIMENTS.glob("sweeps/*"))
@@ -143,6 +148,8 @@ def test_a_documented_command_does_what_it_says(command, place, study):
     code, said = ended(ours.words, place)
     assert code == ours.code, said[-3000:]
     assert ours.says in said
+    if ours.file:
+        (place / ours.file).write_text(said)
     assert "Traceback" not in said
 
 
