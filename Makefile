@@ -50,7 +50,7 @@ test: install  ## the tests (under 10 minutes on 2 cores)
 	$(PYTEST)
 
 test-shipped: install  ## what README and docs tell to type, as it ships (under 15 minutes on 2 cores)
-	$(PY) -m pytest -n auto --dist loadgroup -m shipped
+	$(PY) -m pytest -n auto --dist loadscope -m shipped
 
 test-slow: install  ## the slow tests too
 	$(PYTEST) -m 'not shipped'

@@ -92,6 +92,14 @@ def test_a_clip_without_an_assessable_frame_is_wrong_in_table_1(run):
     assert metrics["coverage"] == pytest.approx(1 - 1 / n)
 
 
+def test_a_segmenter_that_finds_no_pleura_is_reported(tmp_path):
+    run = write_run(tmp_path / "run", n_patients=4)
+    for file, column, nothing in (("predictions", "pred", -1), ("measures", "share", np.nan)):
+        pd.read_parquet(run / f"{file}.parquet").assign(**{column: nothing}).to_parquet(run / f"{file}.parquet", index=False)
+    found = tables(report(run))
+    assert set(found["ranks"].index.get_level_values("row")) == {"Score of the classifier (CM)"}
+
+
 def test_dataset_1_is_printed_alone_and_the_leak_is_told(run):
     page = (run / "report" / "index.html").read_text()
     heads, kinds, accuracy = tables_of(page)["table_1"][:3]

@@ -28,17 +28,20 @@ _FEW = {
     "corso": (*_EVERY, "--trainer.max_epochs=2"),
 }
 """Further options of `fit`, which the recipes that are run beside know too."""
+_ALONE = ("--data.init_args.study=tiny", "--data.init_args.split.test_share=0.25")
+"""Options without a data folder."""
 _PLACES = {"/data/my-study": 0, "FOLDER": 0, "/data/theirs": 1, "/data/new-clips": 1}
 
 
 @dataclass
 class Small:
-    """What is typed instead, the exit code, and what is said."""
+    """What is typed instead, the exit code, what is said, and the file it is written to."""
 
     words: list[str]
     recipe: str
     code: int = 0
     says: str = ""
+    file: str = ""
 
 
 def recipe_of(command: str) -> str:
@@ -77,7 +80,7 @@ def _make(words: list[str], recipe: str, study: Callable[[str, int], Path]) -> S
         if variable in given or (variable == "DATA" and recipe != "xing"):
             given[variable] = str(study(recipe, n))
     if "DATA" not in given:
-        args += ["--data.init_args.study=tiny", "--data.init_args.split.test_share=0.25"]
+        args += _ALONE
     if "FOLDS" in given:
         given["FOLDS"] = "2"
     given["ARGS"] = " ".join(args).replace("devices=4", "devices=2 --trainer.accelerator=cpu").strip()
@@ -85,15 +88,18 @@ def _make(words: list[str], recipe: str, study: Callable[[str, int], Path]) -> S
 
 
 def _plain(words: list[str], recipe: str) -> Small:
-    verb, few = words[words.index("lus_lightning") + 1 if "lus_lightning" in words else 1], []
+    first = words.index("lus_lightning") + 1 if "lus_lightning" in words else 1
+    verb, options = words[first], words[first + 1 :]
     if verb == "simulate":
-        words = ["4" if before == "--patients" else word for before, word in zip(["", *words], words, strict=False)]
-        few = [] if "--preview" in words else ["--loops=1", "--frames=3", "--size=64"]
+        options = ["4" if before == "--patients" else word for before, word in zip(["", *options], options, strict=False)]
+        options += [] if "--preview" in words else ["--loops=1", "--frames=3", "--size=64"]
     elif verb == "fit":
-        few = list(_FEW[recipe])
+        options += _FEW[recipe]
         if any("san-matteo" in word for word in words):  # which names patients of its own
-            few.append("--data.init_args.split.test_patients=[sim-001,sim-002]")
-    elif verb not in ("--help", "index", "beams", "validate", "test", "predict", "report", "audit"):
+            options.append("--data.init_args.split.test_patients=[sim-001,sim-002]")
+    elif verb == "reproduce":
+        options += ["--run=plain", "--args", " ".join([*_FEW[recipe], *_ALONE])]
+    elif verb not in ("--help", "index", "beams", "validate", "test", "predict", "report", "audit", "recipe", "cache"):
         raise KeyError(f"no way to make {' '.join(words)!r} small: add one to {Path(__file__).name}")
-    options = words[words.index(verb) + 1 :]
-    return Small([sys.executable, "-m", "lus_lightning", verb, *options, *few], recipe)
+    to = options.index(">") if ">" in options else len(options)
+    return Small([sys.executable, "-m", "lus_lightning", verb, *options[:to]], recipe, file="".join(options[to + 1 :]))

@@ -35,22 +35,23 @@ MORE = [
     "make sweep-four-signs LOCAL=1",
     "make sweep-munoz LOCAL=1",
     "make sweep-corso LOCAL=1",
-    "python -m lus_lightning index /data/my-study --strict",
+    "python -m lus_lightning index /data/my-study --strict --verbose",
     "python -m lus_lightning simulate OUT --preview",
     "python -m lus_lightning validate --config runs/xing/config.yaml --ckpt_path runs/NAME/checkpoints/last.ckpt",
+    *(
+        "python -m lus_lightning test --config runs/xing/config.yaml --ckpt_path runs/xing/checkpoints/last.ckpt"
+        f" --data.init_args.after_change={how}"
+        for how in ("leave_out", "test")
+    ),
     "python -m lus_lightning report runs/xing",
     "python -m lus_lightning audit runs/xing",
     *(f"make reproduce-{recipe}" for recipe in STUDIES),
 ]
 SAID = [command for page in PAGES for command in commands(page.read_text())]
 RUN = [c for c in dict.fromkeys(SAID + MORE) if c.split()[-1] not in LEFT_OUT]
+TWO = ["--trainer.accelerator=cpu", "--trainer.devices=2", "--trainer.strategy=ddp_find_unused_parameters_true"]
 FINISHED = "python -m lus_lightning ", "make report-"
 """How commands begin that may read runs/xing."""
-
-
-def grouped(value):
-    """A parameter whose recipe's tests all run in one process, in order: they share run folders."""
-    return pytest.param(value, marks=pytest.mark.xdist_group(recipe_of(value)), id=value)
 
 
 @pytest.fixture(scope="session")
@@ -103,9 +104,10 @@ def test_every_part_of_a_command_that_the_pages_name_is_in_a_command_that_is_run
 
 
 def test_every_command_recipe_overlay_and_sweep_is_in_a_command_that_is_run():
-    run = " ".join(RUN)
-    assert all(f"lus_lightning {command} " in run for command in {*LIGHTNING, *PLAIN} - {"reproduce", "sweep"})
+    run = " ".join(RUN).replace("lus-lightning", "lus_lightning")
+    assert all(f"lus_lightning {command} " in run for command in {*LIGHTNING, *PLAIN} - {"sweep"})
     assert all(f"with/{p.name}" in run for p in EXPERIMENTS.glob("with/*") if not p.name.startswith("quick-"))
+    assert {kind.recipe for kind in Shipped.__subclasses__()} == set(STUDIES)
     assert all(p.stem.startswith(tuple(STUDIES)) for p in EXPERIMENTS.glob("*.yaml"))
     assert all(f"sweep-{p.stem} " in run for p in EXPERIMENTS.glob("sweeps/*"))
 
@@ -116,43 +118,67 @@ def test_a_command_that_cannot_be_made_small_is_told():
             small(command, lambda recipe, seed: Path("x"))
 
 
+def pytest_generate_tests(metafunc):
+    if "command" in metafunc.fixturenames:
+        metafunc.parametrize("command", [c for c in RUN if recipe_of(c) == metafunc.cls.recipe])
+    if "file" in metafunc.fixturenames:
+        metafunc.parametrize("file", sorted(EXPERIMENTS.glob(f"{metafunc.cls.recipe}*.yaml")), ids=lambda p: p.stem)
+
+
 @pytest.mark.shipped
-@pytest.mark.parametrize("command", [grouped(f"make reproduce-{recipe}") for recipe in STUDIES])
-def test_a_run_that_is_killed_in_the_middle_goes_on_and_a_finished_one_only_reports(command, place, study):
-    ours = small(command, study)
-    process = start(ours.words, place)
-    while not list(place.glob(f"runs/{ours.recipe}*/checkpoints/last.ckpt")):
-        assert process.poll() is None, process.communicate()[0][-3000:]
-        time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    for told in ("going on with", "is finished: reporting only"):
+class Shipped:
+    """The commands of one recipe, in order and in one process: later ones find the run folders of earlier ones."""
+
+    recipe: str
+
+    def test_a_run_that_is_killed_in_the_middle_goes_on_and_a_finished_one_only_reports(self, place, study):
+        ours = small(f"make reproduce-{self.recipe}", study)
+        process = start(ours.words, place)
+        while not list(place.glob(f"runs/{self.recipe}*/checkpoints/last.ckpt")):
+            assert process.poll() is None, process.communicate()[0][-3000:]
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        for told in ("going on with", "is finished: reporting only"):
+            code, said = ended(ours.words, place)
+            assert code == 0, said[-3000:]
+            assert told in said
+            assert "Report: " in said
+
+    def test_a_documented_command_does_what_it_says(self, command, place, study):
+        if command.startswith(FINISHED) and "runs/" in command.replace("report-", "runs/"):
+            code, said = ended(small("make reproduce-xing", study).words, place)
+            assert code == 0, said[-3000:]
+        ours = small(command, study)
         code, said = ended(ours.words, place)
+        assert code == ours.code, said[-3000:]
+        assert ours.says in said
+        assert "Traceback" not in said
+        if ours.file:
+            (place / ours.file).write_text(said)
+
+    def test_two_processes_train_a_recipe_as_it_ships_and_end(self, file, place, tiny_study, tiny_signs, tmp_path):
+        root = tiny_signs if self.recipe == "four-signs" else tiny_study
+        command = ["fit", *words(file, None, root, tmp_path / "run", *TWO, logger="wandb")]
+        code, said = ended([sys.executable, "-m", "lus_lightning", *command], place, seconds=150)
         assert code == 0, said[-3000:]
-        assert told in said
-        assert "Report: " in said
 
 
-@pytest.mark.shipped
-@pytest.mark.parametrize("command", [grouped(c) for c in RUN])
-def test_a_documented_command_does_what_it_says(command, place, study):
-    if command.startswith(FINISHED) and "runs/" in command.replace("report-", "runs/"):
-        code, said = ended(small("make reproduce-xing", study).words, place)
-        assert code == 0, said[-3000:]
-    ours = small(command, study)
-    code, said = ended(ours.words, place)
-    assert code == ours.code, said[-3000:]
-    assert ours.says in said
-    assert "Traceback" not in said
+class TestXing(Shipped):
+    recipe = "xing"
 
 
-TWO = ["--trainer.accelerator=cpu", "--trainer.devices=2", "--trainer.strategy=ddp_find_unused_parameters_true"]
+class TestRaillard(Shipped):
+    recipe = "raillard"
 
 
-@pytest.mark.shipped
-@pytest.mark.parametrize("recipe", sorted(EXPERIMENTS.glob("*.yaml")), ids=lambda r: r.stem)
-def test_two_processes_train_a_recipe_as_it_ships_and_end(recipe, place, tiny_study, tiny_signs, tmp_path):
-    root = tiny_signs if recipe.stem == "four-signs" else tiny_study
-    command = ["fit", *words(recipe, None, root, tmp_path / "run", *TWO, logger="wandb")]
-    code, said = ended([sys.executable, "-m", "lus_lightning", *command], place, seconds=150)
-    assert code == 0, said[-3000:]
+class TestFourSigns(Shipped):
+    recipe = "four-signs"
+
+
+class TestMunoz(Shipped):
+    recipe = "munoz"
+
+
+class TestCorso(Shipped):
+    recipe = "corso"

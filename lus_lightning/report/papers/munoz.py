@@ -116,6 +116,8 @@ def ranks_table(results: Results, both: Mapping[str, pd.DataFrame]) -> Table:
         pairs[f"Mean affected share of the {NAMES[SEGMENTER]}"] = (clips, "share")
     entries = []
     for row, (clips, column) in pairs.items():
+        if clips.empty:
+            continue
         statistic, whole = rank_statistic(column), np.zeros(len(clips), dtype=np.int64)
         value = float(statistic(clips, whole)(np.ones((1, 1)))[column][0])
         bounds = patient_bootstrap(clips, statistic, results.replicates)[column]
