@@ -71,7 +71,7 @@ def scored(folder, member):
 
 
 def majority(folder, target):
-    """The most frequent score of the training clips; of folds that of the folds neither tested nor validated on (the builder's: the next)."""
+    """The most frequent score of the training clips; of folds those neither tested nor validated on (the builder's: the next)."""
     clips = pd.read_csv(folder / "lengths.csv", dtype=TEXT).merge(
         pd.read_csv(folder / "split.csv", dtype=TEXT)[["clip", "fold"]], on="clip"
     )
