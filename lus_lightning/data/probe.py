@@ -12,6 +12,7 @@ from lus_lightning.data.identity import content_hash, digest
 from lus_lightning.data.masks import read_mask
 from lus_lightning.data.readers import READER_VERSION, first_picture, read_clip
 from lus_lightning.data.store import keep_text, kept_text
+from lus_lightning.data.tables import read_frame_table
 from lus_lightning.errors import UserError
 from lus_lightning.labels import SCORES, SIGNS
 
@@ -71,7 +72,7 @@ def read_frame_labels(path: Path, n_frames: int) -> pd.DataFrame:
         UserError: the file cannot be read, lacks a column, or has a value outside its range.
     """
     try:
-        labels = pd.read_csv(path)
+        labels = read_frame_table(path)
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: the frame labels cannot be read ({error}); they need a CSV file with frame,score") from None
     if missing := {"frame", "score"} - set(labels):
