@@ -74,7 +74,7 @@ class ClipRecord(pl.Callback):
             self._table.append(pd.DataFrame([entry]))
             if row in self._wanted and not is_dry(trainer):
                 share = {} if reading.frames is None else {"share": reading.frames[i, :n].cpu().numpy()}
-                likely = reading.frame_logits[i, :n].softmax(1)[:, int(said[i])].cpu().numpy()
+                likely = reading.frame_logits[i, :n].float().softmax(1)[:, int(said[i])].cpu().numpy()
                 write_arrays(
                     Path(trainer.default_root_dir) / "attention" / f"{row}.npz",
                     frames=batch["frames"][i, :n, 0].cpu().numpy(), attention=attention.half().numpy(), **share,

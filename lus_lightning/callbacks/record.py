@@ -9,6 +9,7 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.cli import SaveConfigCallback
 
+from lus_lightning import __version__
 from lus_lightning.data.identity import whole_file, write_table
 from lus_lightning.runs import is_dry, record, write_record
 
@@ -30,7 +31,8 @@ class RunRecord(pl.Callback):
         if not trainer.is_global_zero or is_dry(trainer):
             return
         folder, data = Path(trainer.default_root_dir), trainer.datamodule  # type: ignore[attr-defined]
-        versions = {p: version(p) for p in ("torch", "pytorch-lightning", "timm", "lus-lightning")} | {"python": platform.python_version()}
+        versions = {p: version(p) for p in ("torch", "pytorch-lightning", "timm")}
+        versions |= {"lus-lightning": __version__, "python": platform.python_version()}  # ours also where it runs without being installed
         card = data.sources.card() | {"split_unit": data.division.unit, "test_patients": int(data.part("test")["patient"].nunique()),
                                       "train_patients": int(data.part("train")["patient"].nunique()),
                                       "unlabelled": data.unlabelled, "refused": data.refused, "changed": data.told,

@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.utilities import rank_zero_info
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, Sampler
 
 from lus_lightning.console import say
@@ -156,8 +155,6 @@ class LungDataModule(pl.LightningDataModule):
             say(f"note: {note}")
         frames = frame_table(self.sources.clips, self.choice, self.raters_agree, self.labels)
         self.unlabelled = without_label(self.sources.clips, self.labels)
-        if self.unlabelled:
-            rank_zero_info(f"{sum(self.unlabelled.values())} of {len(self.sources.clips)} clips have no label{self._reasons()}")
         predicting = getattr(self.trainer, "predicting", False)  # no one has a side, and any folder will do
         self.split = None if predicting else self._divide(frames)
         if self.split is not None:
@@ -167,7 +164,6 @@ class LungDataModule(pl.LightningDataModule):
             # After the division: whoever is refused, the same patients are tested as by a method that asks for no field of view.
             self.geometries, self.refused = clip_geometries(self.sources.clips, self.cache_dir, max(1, self.num_workers))
             frames = frames[frames["row"].isin(self.geometries)].reset_index(drop=True)
-            rank_zero_info(f"field of view: {len(self.geometries)} clips, {len(self.refused)} refused and left out")
         self.samples = self._samples(frames)
 
     def _root(self) -> str | Path:
@@ -197,7 +193,7 @@ class LungDataModule(pl.LightningDataModule):
             split = split[split["split"] != "test"]
         split = pd.concat([split, other.assign(unit=self.division.unit, split="test", fold=-1)], ignore_index=True)
         if self.division.unit == "patient":
-            check_sides(split, distinct)
+            check_sides(split, clips, distinct)
         return split
 
     def _kept(self, units: pd.DataFrame) -> pd.DataFrame:
@@ -206,7 +202,7 @@ class LungDataModule(pl.LightningDataModule):
         present = units.assign(unit=self.division.unit, split="", fold=-1)
         kept, self.told = kept_division(self.earlier, self._division(present), self.after_change)
         if self.told:
-            rank_zero_info(f"the data have changed since the checkpoint was made: {'; '.join(self.told)}; its division is kept")
+            say(f"the data have changed since the checkpoint was made: {'; '.join(self.told)}; its division is kept")
         names = units[["clip", "patient", "own_clip"]].drop_duplicates("clip").set_index("own_clip")
         return kept.assign(patient=names["patient"].reindex(kept["clip"]).to_numpy(), clip=names["clip"].reindex(kept["clip"]).to_numpy())
 

@@ -84,7 +84,7 @@ def build_index(root: str | Path, adapter: str | None = None, strict: bool = Fal
     table["fps"] = facts["fps"].astype(float)
     contents = facts["content"].tolist()
     files = tuple(content_hash(folder / path, cache) for path in table["path"])
-    notes = (*_names_told(raw["patient"], listed["patient"]), *same_files(table, files, str(root)))
+    notes = (*_names_told(raw["patient"], listed["patient"]), *same_files(table, files))
     return Index(table, left_out, root_name(root), digest(table.to_csv(index=False), contents)[:12], tuple(contents), files, notes)
 
 

@@ -33,23 +33,27 @@ def look_alikes(names: Iterable[str]) -> list[list[str]]:
     return [group for group in groups.values() if len(group) > 1]
 
 
-def check_sides(split: pd.DataFrame, distinct: Sequence[str]) -> None:
-    """Refuse a division that puts patients whose names look alike on two sides, or into two folds.
+def check_sides(split: pd.DataFrame, clips: pd.DataFrame, distinct: Sequence[str]) -> None:
+    """Refuse a division that may put one person on two sides, or into two folds: names that look alike, or one file under two names.
 
     Args:
         split: `patient`, `split`, `fold`.
+        clips: `patient` and `file` (hash) of each clip.
         distinct: patients who are known to be different people.
 
     Raises:
         UserError: it does.
     """
-    where = split.drop_duplicates(["patient", "split", "fold"]).set_index("patient")
-    for group in look_alikes(set(split["patient"]) - set(distinct)):
+    where = split.drop_duplicates(["patient", "split", "fold"]).set_index("patient")[["split", "fold"]]
+    here = clips[clips["patient"].isin(where.index) & ~clips["patient"].isin(list(distinct))]
+    shared = here.groupby("file")["patient"].agg(lambda names: sorted(set(names)))
+    groups = [(group, "look alike") for group in look_alikes(here["patient"])]
+    groups += [(group, "have the same file") for group in shared[shared.map(len) > 1]]
+    for group, what in groups:
         if len(where.loc[group].drop_duplicates()) > 1:
-            told = " and ".join(map(repr, group))
             raise UserError(
-                f"patients {told} look alike and would stand on two sides: if they are one person, write one name in the table; if not, say"
-                f" --data.init_args.split.distinct='[{', '.join(group)}]'"
+                f"patients {' and '.join(map(repr, group))} {what} and would stand on two sides: if they are one person, write one name in"
+                f" the table; if not, say --data.init_args.split.distinct='[{', '.join(group)}]'"
             )
 
 
@@ -60,29 +64,16 @@ def label_text(clips: pd.DataFrame) -> pd.Series:
     return pd.Series([", ".join(row) for row in rows], clips.index, dtype=object)
 
 
-def same_files(clips: pd.DataFrame, hashes: Sequence[str], source: str) -> list[str]:
-    """Sentences on clips of one patient and label that hold the same file.
-
-    Args:
-        clips: an index.
-        hashes: of each clip's file.
-        source: what to name in messages.
-
-    Raises:
-        UserError: a file stands under two patients, or with two labels.
-    """
-    rows = clips[["clip", "path", "patient"]].assign(label=label_text(clips), content=list(hashes))
+def same_files(clips: pd.DataFrame, hashes: Sequence[str]) -> list[str]:
+    """Sentences on clips that hold the same file; `hashes`: of each clip's file."""
+    rows = clips[["clip", "patient"]].assign(label=label_text(clips), content=list(hashes))
     notes = []
     for _, group in rows[rows["content"].duplicated(keep=False)].groupby("content", sort=False):
-        first = group.iloc[0]
-        for column, what in (("patient", "two patients"), ("label", "two labels")):
-            if len(other := group[group[column] != first[column]]):
-                second = other.iloc[0]
-                raise UserError(
-                    f"{source}: the clips {first['clip']} ({first['path']}) and {second['clip']} ({second['path']}) hold the same file"
-                    f" under {what}: {first[column] or 'none'} and {second[column] or 'none'}; take one of the two rows out, or correct it"
-                )
-        notes.append(f"{len(group)} clips of patient {first['patient']} hold the same file: {listed(group['clip'])}")
+        patients, labels = group["patient"].unique(), group["label"].unique()
+        told = f"{len(group)} clips hold the same file ({listed(group['clip'])})"
+        told += f" under {len(patients)} patients ({listed(patients)})" if len(patients) > 1 else ""
+        told += f" with {len(labels)} labels ({listed(label or 'none' for label in labels)})" if len(labels) > 1 else ""
+        notes.append(f"{told}; correct the table if that is a mistake" if len(patients) > 1 or len(labels) > 1 else told)
     return notes
 
 

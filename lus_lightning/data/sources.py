@@ -20,7 +20,7 @@ class Sources:
     """One or two data roots: where training comes from, and perhaps another to test on.
 
     `clips` is the sample index of both (column `source`: 0 or 1), its files absolute, without any `truth_*` column, and with
-    `own_clip` and `own_patient` (the names in the root's own index) and `content` (hash of the clip's files).
+    `own_clip` and `own_patient` (the names in the root's own index), `content` (hash of the clip's files) and `file` (of the clip alone).
     """
 
     clips: pd.DataFrame
@@ -67,7 +67,7 @@ def read_sources(root: str | Path, test_root: str | Path | None, adapter: str | 
         _refuse_same(indices, names)
     tables = []
     for i, (index, folder) in enumerate(zip(indices, local, strict=True)):
-        table = index.table.assign(source=i, content=list(index.contents))
+        table = index.table.assign(source=i, content=list(index.contents), file=list(index.clip_files))
         table = table.assign(own_clip=table["clip"], own_patient=table["patient"])
         for column in FILE_COLUMNS:
             if column in table:

@@ -1,7 +1,10 @@
 """Augmentation: one albumentations pipeline, one draw per sample (per clip: every frame of it gets the same)."""
 
+import os
 from dataclasses import dataclass
 from typing import Final
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # or every start asks the internet for a newer version
 
 import albumentations as A
 import numpy as np

@@ -42,7 +42,7 @@ def make_report(run: Path, others: Mapping[str, Path] | None = None, replicates:
         replicates: resamples of patients.
 
     Raises:
-        UserError: a run folder lacks a file, the predictions cannot be scored, or the runs cannot be compared.
+        UserError: a run folder lacks a file or was not tested, the predictions cannot be scored, or the runs cannot be compared.
     """
     this = load_run(run)
     beside = {name: load_run(path) for name, path in (others or {}).items()}
@@ -58,6 +58,8 @@ def make_report(run: Path, others: Mapping[str, Path] | None = None, replicates:
     published = load(paper.printed or this.info["recipe"]) if paper else None
     results = Results(this, beside, published, metrics["members"], other_metrics, replicates) if published else None
     headline = headline_of(this, metrics["members"], paper)
+    if headline not in metrics["members"]:
+        raise UserError(f"{run} was not tested: {headline} has no prediction yet; finish the training, then run `test` (or `reproduce`)")
     sections = general_sections(metrics, headline)
     if paper and results:
         sections[1:1] = paper.sections(results)

@@ -120,11 +120,11 @@ def test_a_batch_of_clips_is_padded_with_zeros_behind_each_length(tiny_study):
     assert torch.equal(batch["frames"][0, :2], dataset[0]["frames"])
 
 
-def test_training_without_masks_is_refused_and_testing_goes_without(tiny_study, tmp_path):
-    table = pd.read_csv(tiny_study / "index.csv").drop(columns=["mask", "frame_labels"])
+def test_training_without_masks_is_refused_and_testing_goes_without(tiny_study, small_study, tmp_path):
+    table = pd.read_csv(small_study / "index.csv").drop(columns=["mask", "frame_labels"])
     for column in ("path",):
         table[column] = [f"study/{p}" for p in table[column]]
-    (tmp_path / "study").symlink_to(tiny_study)
+    (tmp_path / "study").symlink_to(small_study)
     table.to_csv(tmp_path / "index.csv", index=False)
     with pytest.raises(UserError, match="has no mask"):
         module(FrameMaskDataModule, tmp_path).train_dataloader()

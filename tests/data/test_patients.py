@@ -71,14 +71,22 @@ def test_a_patient_written_in_two_ways_is_one_and_index_says_so(data, capsys):
     assert f"is taken as '{before[0]}'" in capsys.readouterr().out
 
 
-def test_patients_that_look_alike_are_told_by_index_and_refused_on_two_sides():
+def table(patients, files="abc"):
+    return pd.DataFrame({"patient": patients, "file": list(files)})
+
+
+def test_patients_that_look_alike_or_share_a_file_are_refused_on_two_sides():
     split = pd.DataFrame({"patient": ["p1", "P1", "b"], "split": ["train", "test", "train"], "fold": -1})
+    clips = table(["p1", "P1", "b"])
     with pytest.raises(UserError, match="'P1' and 'p1' look alike"):
-        check_sides(split, ())
-    check_sides(split, ("P1", "p1"))
-    check_sides(split.assign(split="train"), ())
+        check_sides(split, clips, ())
+    check_sides(split, clips, ("P1", "p1"))
+    check_sides(split.assign(split="train"), clips, ())
     with pytest.raises(UserError, match="look alike"):
-        check_sides(split.assign(split="train", fold=[0, 1, 0]), ())
+        check_sides(split.assign(split="train", fold=[0, 1, 0]), clips, ())
+    with pytest.raises(UserError, match="'P1' and 'b' have the same file"):
+        check_sides(split, table(["p1", "P1", "b"], "abb"), ("p1",))
+    check_sides(split, table(["p1", "P1", "b"], "abb"), ("p1", "b"))
 
 
 def test_index_tells_patients_that_look_alike(data, capsys):
@@ -87,18 +95,20 @@ def test_index_tells_patients_that_look_alike(data, capsys):
     assert "look alike; are they one person?" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("what", ["patient", "label"])
-def test_one_file_under_two_patients_or_with_two_labels_is_refused_with_both_rows(what, data):
+@pytest.mark.parametrize("what", ["patient", "label", "nothing"])
+def test_one_file_that_stands_twice_is_told_with_its_patients_and_labels(what, data, capsys):
     table = pd.read_csv(data / "index.csv", dtype=str, keep_default_na=False)
     copy = table.head(1).assign(clip="copied", path="copied" + Path(table["path"][0]).suffix, mask="", frame_labels="")
     source, target = data / table["path"][0], data / copy["path"][0]
     (shutil.copytree if source.is_dir() else shutil.copyfile)(source, target)
-    other = {"patient": {"patient": "q", "exam": "q"}, "label": {"score": str((int(table["score"][0]) + 1) % 4)}}[what]
+    score = str((int(table["score"][0]) + 1) % 4)
+    other = {"patient": {"patient": "q", "exam": "q"}, "label": {"score": score}, "nothing": {}}[what]
     pd.concat([table, copy.assign(**other)]).to_csv(data / "index.csv", index=False)
-    with pytest.raises(UserError, match=f"{table['clip'][0]}.*copied.*same file under two {what}s"):
-        build_index(data)
-    pd.concat([table, copy]).to_csv(data / "index.csv", index=False)
-    assert "hold the same file" in build_index(data).notes[0]
+    main(["index", str(data)])
+    said = capsys.readouterr().out
+    assert f"2 clips hold the same file ({table['clip'][0]}, copied)" in said
+    assert ("under 2 patients" in said) == (what == "patient")
+    assert ("with 2 labels" in said) == (what == "label")
 
 
 @pytest.mark.parametrize("where", ["the same", "a copy", "one clip"])

@@ -227,6 +227,12 @@ def test_two_processes_read_disjoint_clips_and_predict_as_one(tiny_clips, tmp_pa
     pd.testing.assert_frame_equal(*attended, rtol=1e-4)
 
 
+def test_where_it_looked_is_written_in_half_precision_too(tiny_clips, tmp_path):
+    main(["fit", *short(EXPERIMENTS / "corso.yaml", None, tiny_clips, tmp_path / "run"), "--trainer.precision=bf16-mixed"])
+    main(["test", "--config", str(tmp_path / "run/config.yaml"), "--ckpt_path", str(tmp_path / "run/checkpoints/last.ckpt")])
+    assert pd.read_parquet(tmp_path / "run" / "attention.parquet")["attention_mean"].between(0, 1).all()
+
+
 def test_every_patient_of_a_cross_validation_is_tested_once_by_a_run_that_did_not_see_him(tiny_clips, tmp_path, monkeypatch):
     def shrunk(command, words):
         more = []

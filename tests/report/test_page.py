@@ -182,3 +182,11 @@ def test_the_command_finds_the_run_beside_and_ends_with_the_path(tmp_path, capsy
 def test_the_report_starts_without_torch():
     code = "import sys, lus_lightning.report.html; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_run_that_was_stopped_before_its_test_is_told_in_a_sentence(tmp_path):
+    folder = write_run(tmp_path / "run")
+    predictions = pd.read_parquet(folder / "predictions.parquet")
+    predictions[predictions["split"] == "oof"].to_parquet(folder / "predictions.parquet")
+    with pytest.raises(UserError, match="was not tested: vote has no prediction yet"):
+        make_report(folder, replicates=50)
