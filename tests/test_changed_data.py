@@ -88,6 +88,38 @@ def test_a_new_patient_is_left_out_or_tested_only_and_nobody_changes_sides(how, 
     assert "somebody-new" in json.loads((trained / "run.json").read_text())["data"]["changed"][0]
 
 
+def replace_file(data, table):
+    with (data / table["path"][0]).open("ab") as file:
+        file.write(b"\0\0\0\x0cfreenew!")
+    return table
+
+
+def to_another_patient(data, table):
+    others = table.loc[table["patient"] != table["patient"][0], "patient"]
+    return table.assign(patient=table["patient"].where(table.index > 0, others.iloc[-1]), exam=[f"e{i}" for i in range(len(table))])
+
+
+CHANGES = {
+    "are other files": replace_file,
+    "are gone or without a label": lambda data, table: table.iloc[1:],
+    "are another patient's now, and left out": to_another_patient,
+}
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_another_change_of_the_data_is_told_refused_and_moves_nobody_to_another_side(what, data, trained, capsys):
+    before = pd.read_csv(trained / "split.csv", dtype=str).set_index("clip")["split"]
+    edit(data, lambda table: CHANGES[what](data, table))
+    with pytest.raises(SystemExit):
+        again("test", trained)
+    assert f"1 clips {what}" in capsys.readouterr().err.replace("1 clips of 1 patients", "1 clips")
+    again("fit", trained, "--data.init_args.after_change=leave_out", "--trainer.max_epochs=2")
+    after = pd.read_csv(trained / "split.csv", dtype=str)
+    assert dict(after.set_index("clip")["split"]).items() <= dict(before).items()
+    assert (after.groupby("patient")["split"].nunique() == 1).all()
+    main(["audit", str(trained)])
+
+
 def test_a_corrected_label_is_the_one_that_is_tested_if_asked_for(data, trained):
     again("test", trained)
     tested = sides(trained)["test"]

@@ -3,7 +3,7 @@
 import math
 import os
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,28 +22,13 @@ from lus_lightning.data.frames import LABELS, LACKS, FrameChoice, frame_table, l
 from lus_lightning.data.geometry import Geometry
 from lus_lightning.data.patients import check_sides
 from lus_lightning.data.roots import cache_folder
-from lus_lightning.data.samplers import Draw, GroupBatches, ResumableLoader
+from lus_lightning.data.samplers import Draw, GroupBatches, ResumableLoader, Sampling
 from lus_lightning.data.sources import Sources, read_sources
 from lus_lightning.data.splits import Split, split_patients
 from lus_lightning.data.transforms import Augmentation
 from lus_lightning.errors import UserError
 from lus_lightning.labels import SIGNS
 from lus_lightning.signals import ignore_signals
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """What a method asks of the coming training epoch.
-
-    Args:
-        by_fold: batches hold `batch_size` / (k - 1) samples of each of the k folds, so that each fold member gets `batch_size`.
-        keep: train on these items of the training part only.
-        out_of_fold: predict the training items, unaugmented, in this epoch's validation.
-    """
-
-    by_fold: bool = False
-    keep: torch.Tensor | None = None
-    out_of_fold: bool = False
 
 
 class LungDataModule(pl.LightningDataModule):
@@ -187,7 +172,10 @@ class LungDataModule(pl.LightningDataModule):
         if self.division.unit == "frame":
             units = frames[labelled(frames)].merge(units.drop(columns=["patient", "score", *SIGNS]), on="clip")
             units = units.join(label_table(units, self.labels))
-        split = self._kept(units) if self.earlier else split_patients(units, **recipe)
+        if self.earlier is None:
+            split = split_patients(units, **recipe)
+        else:
+            split, self.told = kept_division(self.earlier, self._division(units.assign(split="", fold=-1)), self.after_change, units)
         other = known.loc[known["source"] == 1, ["clip", "patient"]]
         if len(other) and self.earlier:  # the earlier test patients are not tested here
             split = split[split["split"] != "test"]
@@ -195,16 +183,6 @@ class LungDataModule(pl.LightningDataModule):
         if self.division.unit == "patient":
             check_sides(split, clips, distinct)
         return split
-
-    def _kept(self, units: pd.DataFrame) -> pd.DataFrame:
-        """The checkpoint's division, by the present names."""
-        assert self.earlier is not None
-        present = units.assign(unit=self.division.unit, split="", fold=-1)
-        kept, self.told = kept_division(self.earlier, self._division(present), self.after_change)
-        if self.told:
-            say(f"the data have changed since the checkpoint was made: {'; '.join(self.told)}; its division is kept")
-        names = units[["clip", "patient", "own_clip"]].drop_duplicates("clip").set_index("own_clip")
-        return kept.assign(patient=names["patient"].reindex(kept["clip"]).to_numpy(), clip=names["clip"].reindex(kept["clip"]).to_numpy())
 
     def _division(self, units: pd.DataFrame) -> Division:
         how = asdict(self.division) | {"folds": self._method("folds", 1), "labels": self.labels}

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import pandas as pd
 
+from lus_lightning.console import say
 from lus_lightning.data.patients import label_text, listed
 from lus_lightning.data.sources import Sources
 from lus_lightning.errors import UserError
@@ -32,11 +33,11 @@ class Division:
 
     @classmethod
     def of_units(cls, units: pd.DataFrame, sources: Sources, how: dict[str, Any]) -> "Division":
-        """Of the first root; `units`: `clip`, (`frame`), `unit`, `split`, `fold`."""
+        """Of the first root; `units`: `clip`, (`frame`), `split`, `fold`; `how` names the `unit`."""
         clips = sources.clips[sources.clips["source"] == 0]
         clips = clips.assign(label=label_text(clips))[["clip", "own_clip", "own_patient", "label", "content"]]
-        columns = ["clip", *(["frame"] if "frame" in units else []), "unit", "split", "fold"]
-        table = units[columns].merge(clips, on="clip").drop(columns="clip")
+        columns = ["clip", *(["frame"] if "frame" in units else []), "split", "fold"]
+        table = units[columns].merge(clips, on="clip").drop(columns="clip").assign(unit=how["unit"])
         plain = {key: list(value) if isinstance(value, tuple) else value for key, value in how.items()}
         index = sources.indices[0]
         return cls(table.rename(columns={"own_clip": "clip", "own_patient": "patient"}), plain, index.name, index.fingerprint)
@@ -51,12 +52,13 @@ class Division:
         return cls(pd.DataFrame(state["table"]), dict(state["how"]), state["data"], state["fingerprint"])
 
 
-def kept_division(earlier: Division, now: Division, after_change: str) -> tuple[pd.DataFrame, list[str]]:
-    """The earlier division of the clips that are still there and labelled, and sentences on what has changed.
+def kept_division(earlier: Division, now: Division, after_change: str, units: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """The earlier division of the clips that are still there and labelled, by their present names, and sentences on what has changed.
 
     Args:
         earlier: what the checkpoint holds.
         now: what a division of the present data would give; its parts are not used.
+        units: `clip`, `patient` and `own_clip` of the present clips.
         after_change: one of `AFTER_CHANGE`; with `test` the clips of new patients, and new clips of tested ones, are tested.
 
     Raises:
@@ -81,12 +83,16 @@ def kept_division(earlier: Division, now: Division, after_change: str) -> tuple[
             " only)"
         )
     unit = ["clip", "frame"] if "frame" in old else ["clip"]
-    kept = new[unit].merge(old[[*unit, "patient", "unit", "split", "fold"]], on=unit)
+    # A clip that was another patient's is left out: its side need not be its present patient's.
+    kept = new[[*unit, "patient"]].merge(old[[*unit, "patient", "unit", "split", "fold"]], on=[*unit, "patient"])
     if after_change == "test":
         trained = set(old.loc[old["split"] != "test", "patient"])
         added = new[~new["clip"].isin(old["clip"]) & ~new["patient"].isin(trained)]
         kept = pd.concat([kept, added[[*unit, "patient", "unit"]].assign(split="test", fold=-1)], ignore_index=True)
-    return kept, told
+    if told:
+        say(f"the data have changed since the checkpoint was made: {'; '.join(told)}; its division is kept")
+    names = units[["clip", "patient", "own_clip"]].drop_duplicates("clip").set_index("own_clip")
+    return kept.assign(patient=names["patient"].reindex(kept["clip"]).to_numpy(), clip=names["clip"].reindex(kept["clip"]).to_numpy()), told
 
 
 def _told(old: pd.DataFrame, new: pd.DataFrame) -> list[str]:
@@ -99,7 +105,7 @@ def _told(old: pd.DataFrame, new: pd.DataFrame) -> list[str]:
         if len(clips):
             patients = here.loc[clips, "patient"].unique()
             told.append(f"{len(clips)} clips of {len(patients)} patients are {what} ({listed(patients)})")
-    for column, what in (("label", "have another label"), ("content", "are other files"), ("patient", "are another patient's")):
+    for column, what in (("label", "have another label"), ("content", "are other files"), ("patient", "are another patient's now, and left out")):
         changed = both[(was.loc[both, column] != is_.loc[both, column]).to_numpy()]
         if len(changed):
             values = zip(changed, was.loc[changed, column], is_.loc[changed, column], strict=True)

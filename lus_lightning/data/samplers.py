@@ -7,10 +7,26 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+import torch
 from torch.utils.data import DataLoader, Sampler
 
 Draw = tuple[int, int]
 """A sample's position in its data set, and the stage and iteration that draw it, as one number (it seeds the augmentation)."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """What a method asks of the coming training epoch.
+
+    Args:
+        by_fold: batches hold `batch_size` / (k - 1) samples of each of the k folds, so that each fold member gets `batch_size`.
+        keep: train on these items of the training part only.
+        out_of_fold: predict the training items, unaugmented, in this epoch's validation.
+    """
+
+    by_fold: bool = False
+    keep: torch.Tensor | None = None
+    out_of_fold: bool = False
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,8 @@ from torchmetrics.classification import (
     MultilabelF1Score,
 )
 
-from lus_lightning.data.base import Sampling
 from lus_lightning.data.datasets import SPLITS
+from lus_lightning.data.samplers import Sampling
 from lus_lightning.errors import UserError
 from lus_lightning.labels import SCORES, SIGNS
 from lus_lightning.nets.folds import FoldMembers

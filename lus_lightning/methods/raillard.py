@@ -26,10 +26,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from lus_lightning.data.base import Sampling
 from lus_lightning.data.datasets import FrameDataset
 from lus_lightning.data.features import FeatureCache, feature_cache, with_features
 from lus_lightning.data.identity import digest
+from lus_lightning.data.samplers import Sampling
 from lus_lightning.errors import UserError
 from lus_lightning.labels import SCORES
 from lus_lightning.methods.base import Batch, LungModule, Step, cross_entropy, score_loss, train_members

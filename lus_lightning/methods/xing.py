@@ -23,7 +23,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from lus_lightning.data.base import Sampling
+from lus_lightning.data.samplers import Sampling
 from lus_lightning.errors import UserError
 from lus_lightning.labels import SCORES
 from lus_lightning.methods.base import Batch, LungModule, Step, check_schedule, score_loss, train_members
