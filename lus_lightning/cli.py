@@ -22,6 +22,7 @@ PLAIN: Final = {
     "beams": ("lus_lightning.data.beams", "beams_command", "where the scan lines of every clip lie, estimated or refused; table and sheet"),
     "simulate": ("lus_lightning.simulator.command", "simulate_command", "write a simulated study with exact truth"),
     "reproduce": ("lus_lightning.reproduce", "reproduce_command", "fit, test and report a paper's recipe, with what is compared beside it"),
+    "cache": ("lus_lightning.data.cache_command", "cache_command", "show what is kept of earlier runs, clear it, or hold it to a size"),
     "recipe": ("lus_lightning.recipes", "recipe_command", "list recipes, overlays and sweeps, or print one: recipe xing > mine.yaml"),
     "report": ("lus_lightning.report.html", "report_command", "write a run's tables, figures and page again"),
     "audit": ("lus_lightning.evaluation.audits", "audit_run", "check a run's own tables: no patient on two sides, nothing twice"),
@@ -79,6 +80,8 @@ def _plain(words: list[str]) -> None:
     given = [f"{word}=true" if word in flags else word for word in words[1:]]
     if words == ["recipe"]:
         given = ["all"]  # a default in the signature would make the name an option
+    if words[0] == "cache" and words[-1] == "--clear":
+        given[-1] = "--clear=all"  # an option with a value that may be left out
     if isinstance(told := auto_cli(command, args=given, prog=f"lus-lightning {words[0]}"), str):
         print(told)
 

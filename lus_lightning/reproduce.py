@@ -1,6 +1,5 @@
 """A paper from data to report: fit and test its recipe and what is compared beside it, then write the report."""
 
-import hashlib
 import shlex
 import sys
 from collections.abc import Iterable
@@ -10,7 +9,7 @@ from typing import Literal
 from lus_lightning.console import say
 from lus_lightning.errors import UserError
 from lus_lightning.recipes import EXPERIMENTS, names
-from lus_lightning.runs import make_way, record, write_record
+from lus_lightning.runs import fingerprint, make_way, record, write_record
 from lus_lightning.signals import run_child
 
 
@@ -96,7 +95,7 @@ def fit_and_test(folder: Path, configs: list[Path], options: list[str], roots: I
     Raises:
         SystemExit: fit or test failed; it has said why.
     """
-    last, wanted = folder / "checkpoints" / "last.ckpt", _fingerprint(configs, options, roots)
+    last, wanted = folder / "checkpoints" / "last.ckpt", fingerprint(configs, options, roots)
     state = record(folder)
     if state.get("asked") != wanted or not (state.get("finished") or last.is_file()):
         make_way(folder)
@@ -130,13 +129,6 @@ def _quick(size: str) -> bool:
     if not torch.cuda.is_available():
         say("no GPU here: taking the quick recipe (the report lists what it changes); --size paper or RECIPE=paper takes the paper's")
     return not torch.cuda.is_available()
-
-
-def _fingerprint(configs: list[Path], options: list[str], roots: Iterable[str | None]) -> str:
-    from lus_lightning.data.index import build_index
-
-    parts = [config.read_text() for config in configs] + options + [build_index(root).fingerprint for root in roots if root]
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
 def _run(command: str, words: list[str]) -> None:

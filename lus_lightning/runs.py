@@ -1,6 +1,8 @@
 """Run folders: what lies in them, and when an old one makes way."""
 
+import hashlib
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +10,21 @@ from lus_lightning.console import say
 from lus_lightning.data.identity import write_whole
 
 
-def make_way(folder: Path) -> None:
-    """Move a run folder that holds a run to `<folder>.<n>`, n the first free number, and say so."""
-    if not (folder / "config.yaml").is_file():
+def fingerprint(configs: Iterable[Path], words: Iterable[str], roots: Iterable[str | None]) -> str:
+    """What was asked for: the content of configuration files, further words, and the data roots with all their files (none: simulated).
+
+    Raises:
+        UserError: a data root cannot be read.
+    """
+    from lus_lightning.data.index import build_index
+
+    parts = [*(config.read_text() for config in configs), *words, *(build_index(root).fingerprint for root in roots if root)]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+def make_way(folder: Path, mark: str = "config.yaml") -> None:
+    """Move a run folder that holds a run (a file or folder named `mark`) to `<folder>.<n>`, n the first free number, and say so."""
+    if not (folder / mark).exists():
         return
     n = 1
     while (free := folder.with_name(f"{folder.name}.{n}")).exists():

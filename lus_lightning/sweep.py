@@ -5,14 +5,17 @@ import os
 import shlex
 import socket
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import yaml
+from filelock import FileLock
 
+from lus_lightning.data.tables import read_own
 from lus_lightning.errors import UserError
-from lus_lightning.recipes import recipe_file
-from lus_lightning.runs import record
+from lus_lightning.recipes import recipe_file, with_files
+from lus_lightning.runs import fingerprint, make_way, record, write_record
 from lus_lightning.signals import run_child
 
 
@@ -22,7 +25,8 @@ def sweep_command(
     """Run a W&B sweep file: with an account it is registered and an agent started; with LOCAL, Optuna runs it here.
 
     A local sweep keeps its trials in RUN/trials and its state in RUN/trials/study.log: several processes may work on it at once,
-    and one that was interrupted goes on when started again.
+    and one that was interrupted goes on when started again. With another file, other data or other options it is another sweep, and
+    the old folder moves to RUN.n first.
 
     Args:
         file: the sweep: a shipped one by name, such as xing, or a file of your own.
@@ -39,7 +43,9 @@ def sweep_command(
     sweep = yaml.safe_load(path.read_text())
     extra = (["--data.init_args.root", root] if root else []) + shlex.split(args)
     if local:
-        run_here(sweep, Path(run or f"runs/sweep-{path.stem}"), trials or sweep["run_cap"], extra)
+        folder = Path(run or f"runs/sweep-{path.stem}")
+        own_folder(folder, sweep, extra, root)
+        run_here(sweep, folder, trials or sweep["run_cap"], extra)
         return
     from lus_lightning.training import wandb_account
 
@@ -54,6 +60,18 @@ def sweep_command(
     number = wandb.sweep(sweep, project=sweep.get("project"))
     if code := run_child([sys.executable, "-m", "wandb", "agent", "--project", sweep["project"], number]):
         raise SystemExit(code)
+
+
+def own_folder(folder: Path, sweep: dict[str, Any], extra: list[str], root: str | None) -> None:
+    """Move the trials of another sweep out of the way: one of another file, recipe, overlay, data or option."""
+    words = with_files([*sweep["command"], *extra])
+    configs = [Path(name) for option, name in pairwise(" ".join(words).replace("--config=", "--config ").split()) if option == "--config"]
+    asked = fingerprint(configs, [yaml.safe_dump({k: v for k, v in sweep.items() if k != "run_cap"}), *extra], [root])
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_name(f".{folder.name}.lock")):  # of several processes, one moves it
+        if record(folder).get("asked") != asked:
+            make_way(folder, "trials")
+            write_record(folder, asked=asked)
 
 
 def run_here(sweep: dict[str, Any], folder: Path, trials: int, extra: list[str]) -> None:
@@ -85,7 +103,9 @@ def run_here(sweep: dict[str, Any], folder: Path, trials: int, extra: list[str])
     if not study.get_trials(states=over[:1]):
         raise UserError(f"none of {_complete(study)} trials has a value of {sweep['metric']['name']}; train longer, or widen the sweep")
     best = study.best_trial
-    told = f"best {sweep['metric']['name']} {best.value:.4f} on the validation patients: {folder}/trials/{best.number} {best.params}"
+    epoch = best.user_attrs.get("best_epoch")
+    when = "" if epoch is None else f" in its best epoch ({epoch + 1})"
+    told = f"best {sweep['metric']['name']} {best.value:.4f}{when} on the validation patients: {folder}/trials/{best.number} {best.params}"
     print(f"{_complete(study)} trials; {told}")
 
 
@@ -115,11 +135,23 @@ def _run_trial(trial: Any, sweep: dict[str, Any], folder: Path, extra: list[str]
     ] + words
     if code := run_child(command):
         raise SystemExit(code)
-    if math.isnan(value := record(run)["final"][sweep["metric"]["name"]]):
+    value, epoch = objective(run, sweep["metric"]["name"])
+    if epoch is not None:
+        trial.set_user_attr("best_epoch", epoch)
+    if math.isnan(value):
         import optuna
 
         raise optuna.TrialPruned
     return value
+
+
+def objective(run: Path, metric: str) -> tuple[float, int | None]:
+    """A finished run's value of a watched metric: in the epoch whose weights it keeps as the best, with that epoch, else in its last."""
+    state = record(run)
+    if "best" not in state:
+        return state["final"][metric], None
+    epochs = read_own(run / "curves.csv").set_index("epoch")
+    return float(epochs.loc[state["best"]["epoch"], metric]), state["best"]["epoch"]
 
 
 def suggest(trial: Any, name: str, spec: dict[str, Any]) -> Any:

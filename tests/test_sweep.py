@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -7,6 +8,7 @@ import time
 from pathlib import Path
 
 import optuna
+import pandas as pd
 import pytest
 import yaml
 from command_lines import EXPERIMENTS
@@ -124,6 +126,44 @@ def test_a_sweep_in_which_no_trial_has_a_value_says_so(tmp_path):
              "command": ["${interpreter}", str(tmp_path / "trial.py"), "${args}"]}  # fmt: skip
     with pytest.raises(UserError, match="none of 2 trials has a value"):
         run_here(sweep, tmp_path / "sweep", trials=2, extra=[])
+
+
+BEST_OF_THREE = TRIAL + """
+values = [0.1, 0.6, 0.2]
+json.dump({"final": {"val/qwk": values[-1]}, "best": {"epoch": 1}}, open(folder + "/run.json", "w"))
+open(folder + "/curves.csv", "w").write("epoch,val/qwk\\n" + "".join(f"{e},{v}\\n" for e, v in enumerate(values)))
+"""
+
+
+def test_a_trial_whose_recipe_keeps_the_best_epoch_is_scored_by_that(tmp_path, capsys):
+    (tmp_path / "trial.py").write_text(BEST_OF_THREE)
+    sweep = {"metric": {"name": "val/qwk", "goal": "maximize"}, "parameters": {"x": {"values": [0.25]}},
+             "command": ["${interpreter}", str(tmp_path / "trial.py"), "${args}"]}  # fmt: skip
+    run_here(sweep, tmp_path / "sweep", trials=1, extra=[])
+    assert "best val/qwk 0.6000 in its best epoch (2)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("changed", ["file", "args", "config", "data", "nothing"])
+def test_a_sweep_of_another_file_of_other_options_or_data_takes_no_earlier_trials_as_its_own(changed, tmp_path, tiny_study, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("trial.py").write_text(TRIAL.replace('if "=" in w', 'if "=" in w and "config" not in w'))
+    Path("mine.yaml").write_text("a: 1")
+    data = Path(shutil.copytree(tiny_study, "data"))
+    sweep = {"metric": {"name": "val/qwk", "goal": "maximize"}, "parameters": {"x": {"values": [0.25, 0.75]}}, "run_cap": 1,
+             "command": ["${interpreter}", "trial.py", "--config", "mine.yaml", "${args}"]}  # fmt: skip
+    Path("s.yaml").write_text(yaml.safe_dump(sweep))
+    words = ["sweep", "s.yaml", "--local", "--root=data"]
+    main(words)
+    if changed == "file":
+        Path("s.yaml").write_text(yaml.safe_dump(sweep | {"parameters": {"x": {"values": [0.5]}}}))
+    elif changed == "config":
+        Path("mine.yaml").write_text("a: 2")
+    elif changed == "data":
+        table = pd.read_csv(data / "index.csv")
+        table.assign(score=table["score"].where(table.index > 0, 3 - table["score"])).to_csv(data / "index.csv", index=False)
+    main([*words, *(["--args=--y=1"] if changed == "args" else [])])
+    assert Path("runs/sweep-s.1/trials/0").exists() == (changed != "nothing")
+    assert len(list(Path("runs/sweep-s/trials").glob("*/run.json"))) == 1
 
 
 @pytest.mark.slow

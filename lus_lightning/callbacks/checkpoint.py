@@ -11,6 +11,7 @@ import torch
 from lightning_fabric.plugins import TorchCheckpointIO
 from pytorch_lightning.callbacks import Checkpoint
 
+from lus_lightning.callbacks.predictions import PredictionWriter
 from lus_lightning.data.identity import whole_file
 from lus_lightning.errors import UserError
 from lus_lightning.runs import is_dry, write_record
@@ -39,6 +40,11 @@ class LastCheckpoint(Checkpoint):
         self._saved = time.monotonic()
         self._loss = torch.tensor(0.0)
 
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Where the best epoch is kept, its validation rows are too."""
+        for writer in _writers(trainer):
+            writer.holds_validation = self.monitor is not None
+
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """From here on a signal waits until the batch is done."""
         interrupts.deferred = True
@@ -58,7 +64,7 @@ class LastCheckpoint(Checkpoint):
     def on_validation_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any,
                                 batch_idx: int, dataloader_idx: int = 0) -> None:  # fmt: skip
         """A validation cannot be resumed in its middle: stop with the last checkpoint as it is."""
-        if trainer.training and (stop := _asked_to_stop(trainer)):
+        if trainer.state.fn == "fit" and (stop := _asked_to_stop(trainer)):
             self._stop(trainer, stop)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -105,6 +111,8 @@ class LastCheckpoint(Checkpoint):
             self._best = good
             self._save(trainer, "best")
             if trainer.is_global_zero and not is_dry(trainer):
+                for writer in _writers(trainer):
+                    writer.write_held(trainer)
                 best = {"monitor": monitor, "value": value, "epoch": trainer.current_epoch}
                 write_record(Path(trainer.default_root_dir), best=best)
 
@@ -133,6 +141,10 @@ class LastCheckpoint(Checkpoint):
         raise stopped
 
 
+def _writers(trainer: pl.Trainer) -> list[PredictionWriter]:
+    return [callback for callback in trainer.callbacks if isinstance(callback, PredictionWriter)]  # type: ignore[attr-defined]
+
+
 def _asked_to_stop(trainer: pl.Trainer) -> int:
     """The number of the signal that any of the processes has received, 0 if none."""
     if trainer.world_size == 1:
@@ -148,6 +160,8 @@ class WholeCheckpointIO(TorchCheckpointIO):
         if storage_options is not None or "://" in str(path):
             super().save_checkpoint(checkpoint, path, storage_options)
         else:
+            for half in Path(path).parent.glob(f".{Path(path).name}.*"):  # left by a killed process; they may be gigabytes
+                half.unlink(missing_ok=True)
             save_whole(Path(path), checkpoint)
 
 

@@ -24,12 +24,17 @@ class PredictionWriter(pl.Callback):
     """Writes `predictions.parquet` into the run folder (of `predict`: `predict/predictions.parquet` and `predict/clips.csv`).
 
     Long form, one row per (row, frame, member), of several signs per (row, frame, member, sign), de-duplicated over processes: the sampler
-    of several processes repeats samples. A stage replaces its own part (`split`) of the table and leaves the others. Stage 1's out-of-fold
-    predictions, where a method makes them, become `selection.csv` too.
+    of several processes repeats samples. A stage replaces its own part (`split`) of the table and leaves the others; `epoch` says which
+    weights spoke, and validation rows of other weights than those that are tested are dropped. Where the best epoch is kept
+    (`LastCheckpoint`), the validation rows are that epoch's. Stage 1's out-of-fold predictions, where a method makes them, become
+    `selection.csv` too.
     """
 
     def __init__(self) -> None:
         self._parts: list[pd.DataFrame] = []
+        self.holds_validation = False
+        """Whether the validation rows of an epoch wait until somebody says that it is the best (`write_held`)."""
+        self._held: pd.DataFrame | None = None
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start afresh."""
@@ -54,17 +59,35 @@ class PredictionWriter(pl.Callback):
             return
         labels = pl_module.labels
         table = _named(table, trainer.datamodule, labels)  # type: ignore[attr-defined]
+        table["epoch"] = trainer.current_epoch if trainer.state.fn == "fit" else pl_module.trained_epoch
         if trainer.predicting:
             write_table(folder / "predict" / "predictions.parquet", table)
             write_table(folder / "predict" / "clips.csv", clip_table(table, labels, pl_module.clip_rule))
             return
-        if (path := folder / "predictions.parquet").is_file():
-            old = pd.read_parquet(path)
-            table = pd.concat([old[~old["split"].isin(table["split"])], table], ignore_index=True)
-        write_table(path, table)
+        if trainer.state.fn == "fit" and self.holds_validation:
+            self._held, table = table[table["split"] == "val"], table[table["split"] != "val"]
+        self._write(folder, table, tested=trainer.testing)
         oof = table[table["split"] == "oof"]
         if hasattr(pl_module, "selection") and len(oof) and trainer.validating | trainer.training:
             write_table(folder / "selection.csv", selection_table(oof))
+
+    def write_held(self, trainer: pl.Trainer) -> None:
+        """Write the validation rows of the epoch that has just ended."""
+        if self._held is not None:
+            self._write(Path(trainer.default_root_dir), self._held)
+
+    @staticmethod
+    def _write(folder: Path, table: pd.DataFrame, tested: bool = False) -> None:
+        """Put rows in the place of those of the same part."""
+        if table.empty:
+            return
+        if (path := folder / "predictions.parquet").is_file():
+            old = pd.read_parquet(path)
+            other = ~old["split"].isin(table["split"])
+            if tested:
+                other &= (old["split"] != "val") | (old["epoch"] == table["epoch"].iloc[0])
+            table = pd.concat([old[other], table], ignore_index=True)
+        write_table(path, table)
 
     on_test_epoch_end = on_predict_epoch_end = on_validation_epoch_end
 

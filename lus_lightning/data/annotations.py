@@ -75,7 +75,7 @@ def read_annotations(path: Path) -> np.ndarray:
     file, clip = annotation_file(path)
     stat = file.stat()
     try:
-        return _rasterised(_of_clip(_pictures(str(file), (stat.st_size, stat.st_mtime_ns)), clip))
+        return _rasterised(_of_clip(_pictures(str(file), (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)), clip))
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     except KeyError as error:
@@ -86,7 +86,7 @@ def read_annotations(path: Path) -> np.ndarray:
 
 # A file of many clips is asked for each of them; the stamp stands here so that a changed file is read anew.
 @lru_cache(maxsize=1)
-def _pictures(file: str, stamp: tuple[int, int]) -> list[Picture]:
+def _pictures(file: str, stamp: tuple[int, int, int]) -> list[Picture]:
     if file.lower().endswith(".json"):
         return _coco(json.loads(Path(file).read_text(encoding="utf-8")))
     root = ElementTree.parse(file).getroot()

@@ -14,12 +14,14 @@ import torch
 from pytorch_lightning.utilities import rank_zero_info
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, Sampler
 
+from lus_lightning.console import say
 from lus_lightning.data.beamspace import clip_geometries
 from lus_lightning.data.cache import cached_frames, fill_cache
 from lus_lightning.data.division import AFTER_CHANGE, Division, kept_division
 from lus_lightning.data.features import FeatureDataset
 from lus_lightning.data.frames import LABELS, LACKS, FrameChoice, frame_table, label_table, labelled, targets, without_label
 from lus_lightning.data.geometry import Geometry
+from lus_lightning.data.patients import check_sides
 from lus_lightning.data.roots import cache_folder
 from lus_lightning.data.samplers import Draw, GroupBatches, ResumableLoader
 from lus_lightning.data.sources import Sources, read_sources
@@ -150,6 +152,8 @@ class LungDataModule(pl.LightningDataModule):
         if hasattr(self, "samples"):
             return
         self.sources: Sources = read_sources(self._root(), self.test_root, self.adapter, self.cache_dir)
+        for note in self.sources.notes:
+            say(f"note: {note}")
         frames = frame_table(self.sources.clips, self.choice, self.raters_agree, self.labels)
         self.unlabelled = without_label(self.sources.clips, self.labels)
         if self.unlabelled:
@@ -180,6 +184,7 @@ class LungDataModule(pl.LightningDataModule):
         if known.empty:
             return None
         recipe = asdict(self.division) | {"folds": self._method("folds", 1), "labels": self.labels}
+        distinct = recipe.pop("distinct")
         if self.test_root is not None:
             recipe |= {"test_share": 0.0, "test_patients": (), "test_folds": 0}
         units = known[known["source"] == 0]
@@ -190,7 +195,10 @@ class LungDataModule(pl.LightningDataModule):
         other = known.loc[known["source"] == 1, ["clip", "patient"]]
         if len(other) and self.earlier:  # the earlier test patients are not tested here
             split = split[split["split"] != "test"]
-        return pd.concat([split, other.assign(unit=self.division.unit, split="test", fold=-1)], ignore_index=True)
+        split = pd.concat([split, other.assign(unit=self.division.unit, split="test", fold=-1)], ignore_index=True)
+        if self.division.unit == "patient":
+            check_sides(split, distinct)
+        return split
 
     def _kept(self, units: pd.DataFrame) -> pd.DataFrame:
         """The checkpoint's division, by the present names."""

@@ -1,13 +1,12 @@
 """The frame cache: every clip decoded and resized once, then read as a memory map by any number of processes.
 
-One file a clip: a header of 64 bytes (magic, shape, CRC-32 of the pixels), then the pixels. Its name is a hash of the source's content,
-the size and the reader's version, so a changed source or reader never meets an old file. The checksum is compared once per process, when
-a file is first opened; a file that is cut short or altered is made again.
+One file of the store a clip. Its name is a hash of the source's content, the size and the reader's version, so a changed source or reader
+never meets an old file. The checksum is compared once per process, when a file is first opened.
 """
 
 import os
-import struct
-import zlib
+import stat
+import time
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
@@ -19,16 +18,14 @@ import numpy as np
 from lus_lightning.data.annotations import annotation_file
 from lus_lightning.data.beamspace import BEAM_VERSION, beam_picture, to_beam
 from lus_lightning.data.geometry import SAMPLES, Geometry
-from lus_lightning.data.identity import content_hash, digest, write_whole
+from lus_lightning.data.identity import content_hash, digest
 from lus_lightning.data.masks import holds, read_mask
 from lus_lightning.data.parallel import in_processes
-from lus_lightning.data.readers import READER_VERSION, read_clip
+from lus_lightning.data.readers import READER_VERSION, read_clip, still_files
+from lus_lightning.data.store import bound, keep, kept
 from lus_lightning.errors import UserError
 from lus_lightning.labels import MASK_CLASSES
 
-_HEADER: Final = struct.Struct("<8s3II")
-_HEADER_BYTES: Final = 64
-_MAGIC: Final = b"LUSCACHE"
 _OPEN_FILES: Final = 16384
 _BITS: Final = [np.uint8(1 << i) for i in range(len(MASK_CLASSES))]
 
@@ -58,9 +55,10 @@ def cached_mask(path: Path, size: int | None, cache_dir: Path, geometry: Geometr
 def fill_cache(clips: Sequence[tuple[Path, Geometry | None]], size: int | None, cache_dir: Path, workers: int) -> list[tuple[Path, str]]:
     """Decode every clip (with its geometry: into beam space) that is not yet cached, in processes, with progress; returns the failures.
 
-    What is done is kept when it is interrupted.
+    What is done is kept when it is interrupted. What was used longest ago is removed if the cache is over its limit.
     """
     done = in_processes(partial(_fill, size=size, cache_dir=cache_dir), list(clips), workers, "frame cache")
+    bound(cache_dir)
     return [(path, str(result)) for (path, _), result in zip(clips, done, strict=True) if isinstance(result, UserError)]
 
 
@@ -98,29 +96,51 @@ def _boxed(frames: np.ndarray, size: int, resized: Callable[[np.ndarray, tuple[i
 def file_stamp(path: Path) -> tuple[int, int, int]:
     """Size and times of modification and of change (ns): what tells that a file was altered under a running process.
 
+    Of a folder of stills, theirs are told with it, looked at once a second.
+
     Raises:
         UserError: the file cannot be read.
     """
     try:
-        stat = os.stat(path)
+        found = os.stat(path)
+        stamp = found.st_size, found.st_mtime_ns, found.st_ctime_ns
+        return _stills_stamp(path, stamp, int(time.monotonic())) if stat.S_ISDIR(found.st_mode) else stamp
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); has it moved since the index was made?") from None
-    return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
 
 
-# The stamp stands among the arguments so that a file changed under a running process is opened anew.
+@lru_cache(maxsize=1024)
+def _stills_stamp(folder: Path, stamp: tuple[int, int, int], second: int) -> tuple[int, int, int]:
+    each = [stamp, *((s.st_size, s.st_mtime_ns, s.st_ctime_ns) for s in map(os.stat, still_files(folder)))]
+    return sum(s[0] for s in each), sum(s[1] for s in each), max(s[2] for s in each)
+
+
+def frames_key(path: Path, size: int | None, cache_dir: Path, geometry: Geometry | None = None) -> str:
+    """Name of `cached_frames` in the store (64 hex digits): a hash of the clip's content and of all that decides how it is read."""
+    return _key(str(path), file_stamp(path), "frames", size, str(cache_dir), geometry)
+
+
+# The stamp stands among the arguments so that a file changed under a running process is read anew.
+@lru_cache(maxsize=4 * _OPEN_FILES)
+def _key(path: str, stamp: tuple[int, int, int], kind: str, size: int | None, cache_dir: str, geometry: Geometry | None) -> str:
+    source, clip = annotation_file(Path(path))
+    where = [] if geometry is None else [geometry, BEAM_VERSION]
+    return digest(content_hash(source, Path(cache_dir)), *([clip] if clip else []), kind, size, READER_VERSION, *where)
+
+
 @lru_cache(maxsize=_OPEN_FILES)
 def _opened(
     path: str, stamp: tuple[int, int, int], kind: str, size: int | None, cache_dir: str, geometry: Geometry | None = None
 ) -> np.ndarray:
-    source, clip = annotation_file(Path(path))
-    where = [] if geometry is None else [geometry, BEAM_VERSION]
-    name = digest(content_hash(source, Path(cache_dir)), *([clip] if clip else []), kind, size, READER_VERSION, *where)
+    name = _key(path, stamp, kind, size, cache_dir, geometry)
     file = Path(cache_dir) / "frames" / name[:2] / f"{name}.frames"
-    frames = _sound(file)
+    frames = kept(file)
     if frames is None:
-        _write(file, _made(Path(path), kind, size, geometry))
-        frames = _sound(file)
+        made = _made(Path(path), kind, size, geometry)
+        if file_stamp(annotation_file(Path(path))[0]) != stamp:
+            raise UserError(f"{path}: was changed while it was read; start again when it is copied or written whole")
+        keep(file, made)
+        frames = kept(file)
     if frames is None:
         raise UserError(f"{file}: is damaged as soon as it is written; check the disk, or name another cache folder ($LUS_CACHE)")
     return frames
@@ -141,26 +161,6 @@ def _beam_mask(path: Path, geometry: Geometry) -> np.ndarray:
     if geometry.scaled and holds(path, "beam_mask"):  # of the data's own geometry; an estimated one has other scan lines
         return read_mask(path, "beam_mask")
     return to_beam(read_mask(path), geometry, nearest=True)
-
-
-def _write(file: Path, frames: np.ndarray) -> None:
-    pixels = np.ascontiguousarray(frames).reshape(-1).data
-    header = _HEADER.pack(_MAGIC, *frames.shape, zlib.crc32(pixels))
-    write_whole(file, [header.ljust(_HEADER_BYTES, b"\0"), pixels])
-
-
-def _sound(file: Path) -> np.ndarray | None:
-    """The file's frames, or none if it is missing, cut short or altered."""
-    try:
-        with file.open("rb") as opened:
-            magic, *shape, checksum = _HEADER.unpack(opened.read(_HEADER.size))
-        if magic != _MAGIC or file.stat().st_size != _HEADER_BYTES + int(np.prod(shape, dtype=object)):
-            return None
-        # A plain view: indexing a numpy.memmap itself costs as much again as copying a frame.
-        frames = np.memmap(file, np.uint8, "r", _HEADER_BYTES, tuple(shape)).view(np.ndarray)
-    except (OSError, struct.error, ValueError):
-        return None
-    return frames if zlib.crc32(frames.reshape(-1).data) == checksum else None
 
 
 def _fill(clip: tuple[Path, Geometry | None], size: int | None, cache_dir: Path) -> None:

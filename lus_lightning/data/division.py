@@ -6,13 +6,12 @@ from typing import Any, Final
 
 import pandas as pd
 
+from lus_lightning.data.patients import label_text, listed
 from lus_lightning.data.sources import Sources
 from lus_lightning.errors import UserError
-from lus_lightning.labels import SIGNS
 
 AFTER_CHANGE: Final = ("refuse", "leave_out", "test")
 """What a checkpoint's data may do that has changed since: nothing; go on without the new clips; or test the new patients' clips."""
-_SHOWN: Final = 5
 
 
 @dataclass(frozen=True)
@@ -50,14 +49,6 @@ class Division:
     def of_state(cls, state: Mapping[str, Any]) -> "Division":
         """Back from a checkpoint."""
         return cls(pd.DataFrame(state["table"]), dict(state["how"]), state["data"], state["fingerprint"])
-
-
-def label_text(clips: pd.DataFrame) -> pd.Series:
-    """What is known of each clip, in words: `score 2`, `a_lines 1, b_lines 0`, raters; empty where nothing is."""
-    columns = [c for c in ("score", *SIGNS, *(c for c in clips if str(c).startswith("rater_"))) if c in clips]
-    known = clips[columns]
-    rows = [", ".join(f"{c} {int(v)}" for c, v in zip(columns, row, strict=True) if not pd.isna(v)) for row in known.to_numpy(object)]
-    return pd.Series(rows, clips.index, dtype=object)
 
 
 def kept_division(earlier: Division, now: Division, after_change: str) -> tuple[pd.DataFrame, list[str]]:
@@ -107,16 +98,11 @@ def _told(old: pd.DataFrame, new: pd.DataFrame) -> list[str]:
         clips = here.index.difference(there.index, sort=False)
         if len(clips):
             patients = here.loc[clips, "patient"].unique()
-            told.append(f"{len(clips)} clips of {len(patients)} patients are {what} ({_list(patients)})")
+            told.append(f"{len(clips)} clips of {len(patients)} patients are {what} ({listed(patients)})")
     for column, what in (("label", "have another label"), ("content", "are other files"), ("patient", "are another patient's")):
         changed = both[(was.loc[both, column] != is_.loc[both, column]).to_numpy()]
         if len(changed):
             values = zip(changed, was.loc[changed, column], is_.loc[changed, column], strict=True)
             shown = changed if column == "content" else [f"{clip}: {before} is now {after}" for clip, before, after in values]
-            told.append(f"{len(changed)} clips {what} ({_list(shown)})")
+            told.append(f"{len(changed)} clips {what} ({listed(shown)})")
     return told
-
-
-def _list(names: Any) -> str:
-    shown = ", ".join(map(str, list(names)[:_SHOWN]))
-    return shown + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")

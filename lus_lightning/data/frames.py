@@ -6,6 +6,7 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
+from lus_lightning.data.tables import read_frame_table
 from lus_lightning.labels import SIGNS
 
 LABELS: Final = ("score", "sign", "signs")
@@ -50,7 +51,7 @@ def frame_table(clips: pd.DataFrame, choice: FrameChoice, raters_agree: bool = F
     for frames, path in zip(picks, clips.get("frame_labels", [None] * len(clips)), strict=True):
         here = slice(first, first := first + len(frames))
         if isinstance(path, str) and not choice.clip_labels:
-            own = pd.read_csv(path)  # checked when the clip was indexed (`probe`)
+            own = read_frame_table(path)
             places = pd.Index(own["frame"]).get_indexer(frames)
             for name in set(named) & set(own):
                 known[name][here] = np.where(places < 0, np.nan, own[name].to_numpy(float)[places])

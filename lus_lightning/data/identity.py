@@ -21,23 +21,25 @@ _SETTLED_SECONDS = 2.0
 def content_hash(path: Path, cache_dir: Path) -> str:
     """Hash of a file's content, or of all stills of a folder (64 hex digits).
 
-    It is remembered in `cache_dir` under the path with size and times of modification and of change, so an untouched file is read once.
+    It is kept in `cache_dir` under the path with size and times of modification and of change, so an untouched file is read once.
 
     Raises:
         UserError: the file is missing or cannot be read, or the cache cannot be written.
     """
+    from lus_lightning.data.store import keep_text, kept_text  # which writes its files with `write_whole`
+
     try:
         files = still_files(path) if path.is_dir() else [path]
         stats = [(file.name, (s := file.stat()).st_size, s.st_mtime_ns, s.st_ctime_ns) for file in files]
         known = cache_dir / "identities" / digest(str(path.resolve()), stats)
-        if known.is_file() and len(text := known.read_text(errors="replace")) == 64:
+        if text := kept_text(known):
             return text
         value = digest(path.suffix.lower(), [(file.name if path.is_dir() else "", _hash(file)) for file in files])
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); correct the path in the table, or the file's permissions") from None
     # A file changed within the clock's tick after it was hashed would keep its stamp: only what has settled is remembered.
     if time.time_ns() - max((max(s[2:]) for s in stats), default=0) > _SETTLED_SECONDS * 1e9:
-        write_whole(known, [value.encode()])
+        keep_text(known, value)
     return value
 
 

@@ -10,8 +10,9 @@ from rich.console import Console
 from rich.table import Table
 
 from lus_lightning.data.adapters import choose
-from lus_lightning.data.identity import digest, write_table
+from lus_lightning.data.identity import content_hash, digest, write_table
 from lus_lightning.data.parallel import cpu_count, in_processes
+from lus_lightning.data.patients import look_alikes, same_files
 from lus_lightning.data.probe import Files, probe
 from lus_lightning.data.roots import cache_folder, local_root, root_name
 from lus_lightning.data.schema import LABELS, check_index
@@ -30,6 +31,8 @@ class Index:
         name: of the data folder.
         fingerprint: 12 hex digits, of the table and the content of all its files.
         contents: hash of the files of each clip, in the table's order.
+        clip_files: hash of the clip's own file, likewise.
+        notes: what the reader should know: patients written in two ways, names that look alike, files that stand twice.
     """
 
     table: pd.DataFrame
@@ -37,6 +40,8 @@ class Index:
     name: str
     fingerprint: str
     contents: tuple[str, ...]
+    clip_files: tuple[str, ...]
+    notes: tuple[str, ...]
 
 
 def build_index(root: str | Path, adapter: str | None = None, strict: bool = False, cache_dir: str | Path | None = None) -> Index:
@@ -78,7 +83,16 @@ def build_index(root: str | Path, adapter: str | None = None, strict: bool = Fal
         table[column] = facts[column].astype("int64")
     table["fps"] = facts["fps"].astype(float)
     contents = facts["content"].tolist()
-    return Index(table, left_out, root_name(root), digest(table.to_csv(index=False), contents)[:12], tuple(contents))
+    files = tuple(content_hash(folder / path, cache) for path in table["path"])
+    notes = (*_names_told(raw["patient"], listed["patient"]), *same_files(table, files, str(root)))
+    return Index(table, left_out, root_name(root), digest(table.to_csv(index=False), contents)[:12], tuple(contents), files, notes)
+
+
+def _names_told(written: pd.Series, taken: pd.Series) -> list[str]:
+    """What is said of patients' names: those taken as another spelling, and those that look alike."""
+    other = {str(w): t for w, t in zip(written, taken, strict=True) if isinstance(w, str) and w.strip() != t}
+    notes = [f"patient {old!r} is taken as {new!r}" for old, new in other.items()]
+    return notes + [f"patients {' and '.join(map(repr, group))} look alike; are they one person?" for group in look_alikes(taken)]
 
 
 def index_command(root: str, out: str | None = None, adapter: str | None = None, strict: bool = False) -> None:
@@ -102,6 +116,8 @@ def index_command(root: str, out: str | None = None, adapter: str | None = None,
     console.print(_summary(index))
     for reason, paths in index.left_out.groupby("reason", sort=False)["path"]:
         console.print(f"left out, {len(paths)}: {reason}\n    {', '.join(paths)}")
+    for note in index.notes:
+        console.print(f"note: {note}")
     console.print(f"{len(index.left_out)} left out; the index is in {target}")
 
 

@@ -8,9 +8,11 @@ import numpy as np
 import pandas as pd
 
 from lus_lightning.data.annotations import annotation_file
-from lus_lightning.data.identity import content_hash, digest, write_whole
+from lus_lightning.data.identity import content_hash, digest
 from lus_lightning.data.masks import read_mask
 from lus_lightning.data.readers import READER_VERSION, first_picture, read_clip
+from lus_lightning.data.store import keep_text, kept_text
+from lus_lightning.data.tables import read_frame_table
 from lus_lightning.errors import UserError
 from lus_lightning.labels import SCORES, SIGNS
 
@@ -54,12 +56,12 @@ def probe(files: Files, cache_dir: Path) -> Facts:
     if missing := next((p for p, _ in sources if not p.exists()), None):
         raise UserError(f"{missing}: there is no such file; put it there, or take its row out of the table")
     content = digest(*(content_hash(p, cache_dir) for p, _ in sources), *(clip for _, clip in sources if clip))
-    known = cache_dir / "probes" / f"{digest(content, READER_VERSION)}.json"
+    known = cache_dir / "probes" / digest(content, READER_VERSION)
     try:
-        return Facts(**json.loads(known.read_text()))
-    except (OSError, ValueError, TypeError):  # not there yet, or damaged: looked at again
+        return Facts(**json.loads(kept_text(known) or ""))
+    except (ValueError, TypeError):  # not there yet, or damaged: looked at again
         facts = _look(files, content)
-    write_whole(known, [json.dumps(asdict(facts)).encode()])
+    keep_text(known, json.dumps(asdict(facts)))
     return facts
 
 
@@ -70,7 +72,7 @@ def read_frame_labels(path: Path, n_frames: int) -> pd.DataFrame:
         UserError: the file cannot be read, lacks a column, or has a value outside its range.
     """
     try:
-        labels = pd.read_csv(path)
+        labels = read_frame_table(path)
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: the frame labels cannot be read ({error}); they need a CSV file with frame,score") from None
     if missing := {"frame", "score"} - set(labels):

@@ -7,6 +7,7 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
+from lus_lightning.data.patients import one_spelling
 from lus_lightning.data.tables import need_columns
 from lus_lightning.errors import UserError
 from lus_lightning.labels import SCORES, SIGNS, STANDARDS, ZONES
@@ -25,7 +26,8 @@ _PLACE: Final = "must be relative to the data folder, written with /"
 
 
 def check_index(table: pd.DataFrame, source: str = "the sample index") -> pd.DataFrame:
-    """A checked copy: all columns there and of one type, names stripped and in one Unicode form, strange columns gone.
+    """A checked copy: all columns there and of one type, names stripped and in one Unicode form, patients and exams in one spelling
+    (`patients.one_spelling`), strange columns gone.
 
     Names and files are str or None, scores, signs and raters Int64, measures float (missing: NaN); `exam` defaults to the patient. Messages
     count data rows from 1.
@@ -50,6 +52,8 @@ def check_index(table: pd.DataFrame, source: str = "the sample index") -> pd.Dat
             checked[column] = _numbers(checked, column, source)
         else:
             checked[column] = pd.to_numeric(checked[column], errors="coerce")
+    for column in ("patient", "exam"):
+        checked[column] = pd.Series(one_spelling(list(checked[column])), checked.index, dtype=object)
     checked["exam"] = checked["exam"].where(checked["exam"].notna(), checked["patient"])
     _validate(checked, source)
     whole = [c for c in [*COLUMNS, *extra] if c in LABELS or c.startswith("rater_") or c == "truth_score"]

@@ -27,6 +27,7 @@ class Split:
         unit: `patient`; `clip` and `frame` leak patients across parts and exist only to measure what that buys.
         stratify: `score` (the patient's worst; where signs are learned, its signs) or `diagnosis`.
         test_patients: patients that are always in the test part.
+        distinct: patients who are different people though their names look alike (`patients.look_alikes`).
         test_folds: for cross-validation, parts of which one after the other is tested, instead of `test_share`; 0 is none.
         test_fold: which of them is tested, from 0.
         seed: of the division; none is `seed_everything`'s.
@@ -37,6 +38,7 @@ class Split:
     unit: str = "patient"
     stratify: str = "score"
     test_patients: Sequence[str] = ()
+    distinct: Sequence[str] = ()
     test_folds: int = 0
     test_fold: int = 0
     seed: int | None = None

@@ -1,6 +1,7 @@
 """CSV files as tables of strings, missing cells as None."""
 
 from pathlib import Path
+from typing import Final
 
 import pandas as pd
 
@@ -26,6 +27,20 @@ def read_strings(path: Path) -> pd.DataFrame:
         raise UserError(f"{path}: cannot be read as a table ({error}); give a CSV file with a header") from None
     table.columns = table.columns.str.strip()
     return table.astype(object).where(table.notna(), None).copy()
+
+
+NAMES: Final = dict.fromkeys(("clip", "patient", "exam", "zone", "protocol", "unit", "split", "member", "sign"), str)
+"""Columns of our own tables that are names, even where they look like numbers, or like a missing value (a patient called `NA`)."""
+
+
+def read_own(path: Path) -> pd.DataFrame:
+    """A CSV file that this package has written; only an empty cell is missing."""
+    return pd.read_csv(path, dtype=NAMES, keep_default_na=False, na_values=[""])
+
+
+def read_frame_table(path: str | Path) -> pd.DataFrame:
+    """Frame labels as they stand in their file; `probe.read_frame_labels` checks them once, when a clip is indexed."""
+    return pd.read_csv(path)
 
 
 def need_columns(table: pd.DataFrame, columns: set[str], source: str | Path) -> None:

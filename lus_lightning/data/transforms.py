@@ -1,9 +1,13 @@
 """Augmentation: one albumentations pipeline, one draw per sample (per clip: every frame of it gets the same)."""
 
 from dataclasses import dataclass
+from typing import Final
 
 import albumentations as A
 import numpy as np
+
+AUGMENTATION_VERSION: Final = (1, A.__version__)
+"""Part of the keys of kept features: raise the number whenever the same draw would change a picture differently."""
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from lus_lightning.data.tables import read_own
 from lus_lightning.errors import UserError
 from lus_lightning.scoring.levels import probabilities
 
@@ -81,7 +82,7 @@ def audit_run(folder: str | Path) -> str:
     for path in paths:
         if not path.is_file():
             raise UserError(f"{path} is not there: give the folder of a run that has been tested.")
-    split, predictions = pd.read_csv(paths[0], dtype={"patient": str, "clip": str}), pd.read_parquet(paths[1])
+    split, predictions = read_own(paths[0]), pd.read_parquet(paths[1])
     check_predictions(predictions)
     warnings = check_split(split, predictions)
     patients, clips = split["patient"].nunique(), predictions["clip"].nunique()

@@ -91,6 +91,8 @@ class LungModule(pl.LightningModule):
         self.member_seconds: dict[str, float] = {}
         """Seconds that each network took in training, of a method that counts them."""
         self.trained = False
+        self.trained_epoch = -1
+        """The epoch in which a loaded checkpoint was saved."""
         self.val_metrics = MetricCollection({**watched_metrics(labels)}, prefix="val/")
         self.test_metrics = self.val_metrics.clone(prefix="test/")
 
@@ -115,8 +117,8 @@ class LungModule(pl.LightningModule):
         return batch_idx / self.trainer.num_training_batches
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Remember that these weights were trained."""
-        self.trained = True
+        """Remember that these weights were trained, and how long."""
+        self.trained, self.trained_epoch = True, int(checkpoint["epoch"])
 
     def on_fit_start(self) -> None:
         """Load initial weights where a fresh training starts."""

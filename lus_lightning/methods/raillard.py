@@ -28,7 +28,7 @@ from torch.utils.data import Dataset
 
 from lus_lightning.data.base import Sampling
 from lus_lightning.data.datasets import FrameDataset
-from lus_lightning.data.features import FeatureCache, with_features
+from lus_lightning.data.features import FeatureCache, feature_cache, with_features
 from lus_lightning.data.identity import digest
 from lus_lightning.errors import UserError
 from lus_lightning.labels import SCORES
@@ -151,11 +151,11 @@ class FrozenFeatureClassifier(LungModule):
         )
 
     def _caches(self, cache_dir: Path) -> list[FeatureCache]:
-        """One per network; another name, size, weight or statistic is another folder."""
+        """One per network; another name, size, weight, statistic or normalisation is another folder."""
         if self._fingerprints is None:
             self._fingerprints = [digest(network.size, fingerprint(network))[:16] for _, network, _ in self._networks()]
         places = zip(self._networks(), self._fingerprints, strict=True)
-        return [FeatureCache(cache_dir / "features" / f"{net.name}-{mark}", net.width) for (_, net, _), mark in places]
+        return [feature_cache(cache_dir / "features" / f"{net.name}-{mark}", net.width) for (_, net, _), mark in places]
 
     def _extract(self, images: Tensor, which: Sequence[int], training: bool) -> list[Tensor]:
         pictures, found = images.to(self.device).float() / 255, []

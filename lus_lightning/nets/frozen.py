@@ -1,13 +1,18 @@
 """Networks as feature extractors: nothing of them is trained, not even the running statistics of batch norm."""
 
 import hashlib
+from typing import Final
 
+import timm
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lus_lightning.errors import UserError
 from lus_lightning.nets.backbones import ImageClassifier
+
+FEATURES_VERSION: Final = (1, timm.__version__)
+"""Raise the number whenever the same network would give other features: other resizing, another mean over the map."""
 
 
 class FrozenBackbone(ImageClassifier):
@@ -47,9 +52,10 @@ class FrozenBackbone(ImageClassifier):
 
 
 def fingerprint(network: nn.Module) -> str:
-    """SHA-256 over every weight and statistic of a network, and their names."""
-    found = hashlib.sha256()
-    for name, value in network.state_dict().items():
-        found.update(name.encode())
-        found.update(value.cpu().contiguous().numpy().data)
+    """SHA-256 over all that decides a network's features but its name and size: weights, statistics, mean and std, versions."""
+    found = hashlib.sha256(repr(FEATURES_VERSION).encode())
+    # Not its state dict, which leaves out the normalisation.
+    for name, value in (*network.named_parameters(), *network.named_buffers()):
+        found.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        found.update(value.detach().cpu().reshape(-1).view(torch.uint8).numpy().data)
     return found.hexdigest()

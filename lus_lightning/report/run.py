@@ -7,10 +7,8 @@ from typing import Any
 
 import pandas as pd
 
+from lus_lightning.data.tables import read_own
 from lus_lightning.errors import UserError
-
-NAMES = {"clip": str, "patient": str, "exam": str, "zone": str, "protocol": str}
-"""Columns that are names even where they look like numbers."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +77,7 @@ def load_run(folder: str | Path) -> Run:
         folder=folder,
         info=info,
         predictions=pd.read_parquet(folder / "predictions.parquet"),
-        split=pd.read_csv(folder / "split.csv", dtype=NAMES),
-        selection=pd.read_csv(path, dtype=NAMES) if (path := folder / "selection.csv").is_file() else None,
+        split=read_own(folder / "split.csv"),
+        selection=read_own(path) if (path := folder / "selection.csv").is_file() else None,
         truth=pd.read_parquet(path) if (path := folder / "truth.parquet").is_file() else None,
     )

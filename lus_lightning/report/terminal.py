@@ -9,6 +9,7 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table as RichTable
 
+from lus_lightning.data.tables import read_own
 from lus_lightning.errors import UserError
 
 
@@ -41,7 +42,7 @@ def print_summary(run: Path) -> None:
     shown = RichTable(title=title, caption=f"here: 95 % interval over patients. {content['research_only']}", title_justify="left")
     shown.add_column("")
     printed = content.get("published")
-    members: list[dict[Any, Any]] = pd.read_csv(folder / "members.csv").to_dict("records")
+    members: list[dict[Any, Any]] = read_own(folder / "members.csv").to_dict("records")
     rows = printed["tables"][printed["summary"]] if printed else members
     digits = printed["digits"] if printed else 2
     if printed and all(cell["column"] != "Accuracy" for cell in rows):

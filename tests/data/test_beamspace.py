@@ -28,6 +28,7 @@ from lus_lightning.data.lit import SIDES, Outline, lit_region
 from lus_lightning.data.ray import longest_ray
 from lus_lightning.data.readers import read_clip
 from lus_lightning.data.shared import CLIPS, agreed
+from lus_lightning.data.store import keep_text
 from lus_lightning.simulator.render import render_clip
 from lus_lightning.simulator.scanner import SCANNERS
 
@@ -362,8 +363,10 @@ def test_the_geometry_of_a_clip_is_estimated_once_and_a_damaged_memory_made_agai
         patched.setattr(beamspace, "read_clip", lambda path: pytest.fail("decoded again"))
         assert clip_geometry(path, {"probe": None}, tmp_path / "cache") == first
     (known,) = (tmp_path / "cache" / "geometries").iterdir()
-    for damaged in (known.read_text()[:40], json.dumps({"geometry": {"probe": "convex"}})):
-        known.write_text(damaged)
+    known.write_bytes(known.read_bytes()[:40])
+    assert clip_geometry(path, {"probe": None}, tmp_path / "cache") == first
+    for other in ({"geometry": {"probe": "convex"}}, {"reason": "of another version"}):
+        keep_text(known, json.dumps(other))
         assert clip_geometry(path, {"probe": None}, tmp_path / "cache") == first
 
 

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -121,6 +122,29 @@ def test_content_is_hashed_again_when_a_still_of_a_folder_changes(tmp_path, fold
     assert content_hash(stills, folder) != before
     (stills / "frame_1.png").unlink()
     assert len(cached_frames(stills, 16, folder)) == 2
+
+
+def test_a_still_replaced_in_place_is_seen_by_a_running_process(tmp_path, folder):
+    stills = write_stills(tmp_path / "area", smooth_frames(3))
+    before = np.array(cached_frames(stills, 16, folder))
+    replaced, stat = stills / "frame_1.png", (stills / "frame_1.png").stat()
+    replaced.write_bytes((stills / "frame_0.png").read_bytes())
+    os.utime(replaced, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    time.sleep(1.1)
+    np.testing.assert_array_equal(cached_frames(stills, 16, folder), before[[0, 0, 2]])
+
+
+def test_a_clip_changed_while_it_is_read_is_not_kept_as_the_old_one(tmp_path, folder, monkeypatch):
+    np.save(clip := tmp_path / "clip.npy", smooth_frames(3))
+
+    def changed(path):
+        np.save(path, smooth_frames(3) // 2)
+        return read_clip(path)
+
+    monkeypatch.setattr(cache, "read_clip", changed)
+    with pytest.raises(UserError, match=r"clip.npy: was changed while it was read"):
+        cached_frames(clip, None, folder)
+    assert not _files(folder)
 
 
 def test_a_writer_killed_half_way_leaves_no_file(folder):

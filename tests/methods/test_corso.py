@@ -25,6 +25,7 @@ from lus_lightning.data.transforms import Augmentation
 from lus_lightning.errors import UserError
 from lus_lightning.evaluation.pooling import pool_folds
 from lus_lightning.methods import SeverityClassifier, SpatiotemporalClassifier
+from lus_lightning.runs import record, write_record
 
 
 def data_module(root, kind=ClipDataModule, **changes):
@@ -246,8 +247,15 @@ def test_every_patient_of_a_cross_validation_is_tested_once_by_a_run_that_did_no
     for fold in (0, 1):
         own = pd.read_csv(tmp_path / "folds" / str(fold) / "split.csv")
         assert set(own.loc[own["split"] == "test", "patient"]) == set(split.loc[split["fold"] == fold, "patient"])
+    labels = pd.read_csv(tiny_clips / "index.csv").set_index("clip")["score"]
+    for fold, counts in enumerate(json.loads((tmp_path / "run.json").read_text())["train_scores"]):
+        own = pd.read_csv(tmp_path / "folds" / str(fold) / "split.csv").query("split == 'train'")
+        assert counts == [int((labels[own["clip"]] == score).sum()) for score in range(4)]
     with pytest.raises(UserError, match="tested in an earlier fold"):
         pool_folds(tmp_path / "wrong", [tmp_path / "folds" / "0"] * 2)
+    write_record(tmp_path / "folds" / "1", data=record(tmp_path / "folds" / "1")["data"] | {"fingerprint": "another"})
+    with pytest.raises(UserError, match="trained on other data"):
+        pool_folds(tmp_path / "wrong", [tmp_path / "folds" / str(fold) for fold in (0, 1)])
 
 
 @pytest.mark.slow

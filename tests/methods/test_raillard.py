@@ -121,7 +121,7 @@ def test_a_heads_gradients_are_those_of_an_unfrozen_networks_head():
 
 def test_changed_weights_make_new_features_and_a_changed_head_makes_none(tiny_study, tmp_path):
     def folders():
-        return {p.name: p.joinpath("features.f32").stat().st_size for p in (tmp_path / "cache" / "features").iterdir()}
+        return {p.name: sorted(p.iterdir()) for p in (tmp_path / "cache" / "features").iterdir()}
 
     def fit(folder, model):
         trainer(tmp_path / folder, max_epochs=1).fit(model, data_module(tiny_study, tmp_path / "cache"))
@@ -133,7 +133,10 @@ def test_changed_weights_make_new_features_and_a_changed_head_makes_none(tiny_st
     other = method(views=1)
     other.backbones["test_resnet"].net.bn1.running_mean[0] += 1e-3
     fit("c", other)
-    assert len(set(folders()) - set(first)) == 1
+    normalised = method(views=1)
+    normalised.backbones["test_resnet"].std += 1e-3
+    fit("d", normalised)
+    assert len(set(folders()) - set(first)) == 2
 
 
 def test_an_interrupted_run_ends_as_an_unbroken_one(tiny_study, tmp_path):

@@ -5,6 +5,7 @@ import timm
 import torch
 
 from lus_lightning.errors import UserError
+from lus_lightning.nets import frozen
 from lus_lightning.nets.frozen import FrozenBackbone, fingerprint
 
 
@@ -54,6 +55,23 @@ def test_a_whole_networks_weights_file_fits_its_frozen_part_and_a_changed_one_ha
     torch.save(whole, tmp_path / "b.pt")
     frozen.load_weights(str(tmp_path / "b.pt"))
     assert fingerprint(frozen) != before
+
+
+@pytest.mark.parametrize("name", ["mean", "std"])
+def test_another_normalisation_is_another_fingerprint(name):
+    torch.manual_seed(1)
+    frozen = FrozenBackbone("test_resnet")
+    before = fingerprint(frozen)
+    getattr(frozen, name)[0, 0] += 1e-3
+    assert fingerprint(frozen) != before
+
+
+def test_another_version_is_another_fingerprint_and_weights_of_16_bits_have_one(monkeypatch):
+    network = FrozenBackbone("test_resnet")
+    before = fingerprint(network)
+    monkeypatch.setattr(frozen, "FEATURES_VERSION", 0)
+    assert fingerprint(network) != before
+    assert fingerprint(network.bfloat16()) != before
 
 
 def test_weights_of_another_network_and_a_network_without_maps_are_refused(tmp_path):

@@ -105,7 +105,9 @@ def write(folder, predicted, table, recipe, simulated, folds):
     data = {"name": "corso-study" if simulated else "covid-blues", "fingerprint": "ab", "simulated": simulated, "split_unit": "patient"}
     info = {"recipe": recipe, "overlays": [], "changes": [], "data": data, "seed": 0, "networks": [], "task": "score"}
     if folds:
-        info |= {"folds": folds}
+        # Of each fold, what is neither tested nor validated on: the next fold is validated on.
+        info |= {"folds": folds, "train_scores": [[int(((table["score"] == c) & ~table["fold"].isin([f, (f + 1) % folds])).sum())
+                                                   for c in range(4)] for f in range(folds)]}  # fmt: skip
     elif recipe == "corso":
         info |= {"best": {"monitor": "val/loss", "value": 0.97, "epoch": 3}}
     (folder / "run.json").write_text(json.dumps(info))

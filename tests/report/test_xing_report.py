@@ -130,6 +130,11 @@ def test_on_simulated_clips_the_selection_is_judged_by_the_clean_scores(csv, xin
     ]
     table = csv("selection_truth")
     assert list(table["here"]) == pytest.approx(expected)
+    n = [len(images), images["kept"].sum(), wrong.sum(), (~wrong).sum(), len(images)]
+    assert list(table["n"]) == n
+    assert table["n_patients"].iloc[2] == images.loc[wrong, "patient"].nunique()
+    for row, share, of in zip(table.index.get_level_values(0)[1:4], expected[1:4], n[1:4], strict=True):
+        assert row.endswith(f": {round(share * of):,} of {of:,}")
     assert table["low"].notna().all()
     assert (table["low"] < table["here"]).all()
 

@@ -1,6 +1,6 @@
 """Corso: clip scores of the video net beside the same CNN frame by frame and the majority score, and where its errors lie."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Final
 
@@ -56,23 +56,23 @@ def clips_of_all(results: Results) -> dict[str, pd.DataFrame]:
 def majority(run: Run, clips: pd.DataFrame) -> pd.DataFrame | None:
     """Tested clips whose `pred` is the most frequent score of the training clips, of equal ones the more severe; None if none are known.
 
-    In a cross-validated run that of the patients of the other folds.
+    In a cross-validated run each fold has the majority of its own training clips, which are neither tested nor validated on there.
     """
     known = labelled_clips(run)
     if known is None:
         return None
     if run.info.get("folds"):
+        if "train_scores" not in run.info:  # pooled by an earlier version
+            return None
         fold = clips["clip"].map(known.set_index("clip")["fold"])
-        often = {f: most_frequent(known.loc[known["fold"] != f, "score"]) for f in fold.unique()}
-        return clips.assign(pred=fold.map(often).astype(int))
+        return clips.assign(pred=fold.map(dict(enumerate(map(most_frequent, run.info["train_scores"])))).astype(int))
     train = known.loc[known["split"] == "train", "score"]
-    return clips.assign(pred=most_frequent(train)) if len(train) else None
+    return clips.assign(pred=most_frequent(np.bincount(train.astype(int), minlength=len(SCORES)))) if len(train) else None
 
 
-def most_frequent(scores: pd.Series) -> int:
-    """The most frequent score, of equal ones the more severe."""
-    counts = np.bincount(scores.astype(int), minlength=len(SCORES))
-    return int(np.flatnonzero(counts == counts.max()).max())
+def most_frequent(counts: Sequence[int] | np.ndarray) -> int:
+    """The most frequent score of the clips counted by score, of equal ones the more severe."""
+    return int(np.flatnonzero(np.asarray(counts) == max(counts)).max())
 
 
 def scores_section(results: Results, clips: Mapping[str, pd.DataFrame]) -> Section:

@@ -7,13 +7,14 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
+from lus_lightning.data.tables import read_own
 from lus_lightning.evaluation.intervals import patient_bootstrap
 from lus_lightning.evaluation.metrics import rank_statistic
 from lus_lightning.labels import SCORES
 from lus_lightning.report.figures import Figure
 from lus_lightning.report.papers.base import Results, Section
 from lus_lightning.report.papers.corso_figures import curves, lengths_by_patient, lengths_by_score
-from lus_lightning.report.run import NAMES, Run
+from lus_lightning.report.run import Run
 from lus_lightning.report.tables import Here, Table, beside, bounded, cells
 
 PARTS: Final = {"train": "Train Set", "test": "Test Set", "val": "Validation"}
@@ -28,7 +29,7 @@ def labelled_clips(run: Run) -> pd.DataFrame | None:
     path = run.folder / "lengths.csv"
     if not path.is_file():
         return None
-    clips = pd.read_csv(path, dtype=NAMES).drop(columns="fold", errors="ignore")
+    clips = read_own(path).drop(columns="fold", errors="ignore")
     if not run.info.get("folds"):
         return clips.assign(fold=-1)
     return clips.assign(split="test", fold=clips["clip"].map(run.split.set_index("clip")["fold"]))
@@ -105,7 +106,7 @@ def curves_section(results: Results) -> list[Section]:
     path = results.run.folder / "curves.csv"
     if not path.is_file():
         return []
-    epochs = pd.read_csv(path).assign(epoch=lambda t: t["epoch"].astype(int) + 1)  # logged from 0, the paper counts 35
+    epochs = read_own(path).assign(epoch=lambda t: t["epoch"].astype(int) + 1)  # logged from 0, the paper counts 35
     parts = epochs.groupby("fold") if "fold" in epochs else [(0, epochs)]
     folds = {int(str(fold)): own for fold, own in parts}
     chosen = {int(b.get("fold", i)): int(b["epoch"]) + 1 for i, b in enumerate(best_of(results.run))}

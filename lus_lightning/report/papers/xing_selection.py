@@ -87,13 +87,15 @@ def truth_table(results: Results, selection: pd.DataFrame, truth: pd.DataFrame) 
     before = metrics(untouched["target"].to_numpy(), untouched["pred"].to_numpy(), None, 2)["accuracy"]
     before_bounds = patient_bootstrap(untouched, two, results.replicates)["accuracy"]
     entries = [("Right labels before the selection (share)", bounded(before, before_bounds, removal))]
-    for row, metric in (
-        ("Right labels among the kept (share)", "precision_0"),
-        ("Wrong labels removed (share)", "sensitivity_1"),
-        ("Right labels kept (share)", "sensitivity_0"),
-        ("Own-label probability tells wrong from right (ROC-AUC)", "auroc_1"),
+    right, kept = removal["target"] == 0, removal["pred"] == 0
+    for row, metric, hits, of in (
+        ("Right labels among the kept (share)", "precision_0", right, kept),
+        ("Wrong labels removed (share)", "sensitivity_1", ~kept, ~right),
+        ("Right labels kept (share)", "sensitivity_0", kept, right),
     ):
-        entries.append((row, bounded(found[metric], bounds[metric], removal)))
+        entries.append((f"{row}: {int((hits & of).sum()):,} of {int(of.sum()):,}", bounded(found[metric], bounds[metric], removal[of])))
+    told = "Own-label probability tells wrong from right (ROC-AUC)"
+    entries.append((told, bounded(found["auroc_1"], bounds["auroc_1"], removal)))
     wrong = f"{int(removal['target'].sum()):,} of {len(removal):,}"
     note = f"{wrong} training images carry a wrong label; only this report reads the clean scores, never the training."
     title = "Does the selection remove the wrong labels? (simulated clean scores)"
