@@ -22,7 +22,7 @@ STUDIES["four-signs"] = ("--patients=24", "--loops=1", "--frames=1", "--size=64"
 _EVERY = ("--data.init_args.size=64", "--data.init_args.choice.max_frames=2", "--checkpoint.every_n_steps=1")
 _FEW = {
     "xing": (*_EVERY, "--data.init_args.iterations=5"),
-    "raillard": ("--data.init_args.size=32", *_EVERY[1:], "--trainer.max_epochs=2"),
+    "raillard": (*_EVERY, "--trainer.max_epochs=2"),
     "four-signs": (*_EVERY, "--data.init_args.iterations=5"),
     "munoz": (*_EVERY, "--data.init_args.iterations=5"),
     "corso": (*_EVERY, "--trainer.max_epochs=2"),
