@@ -50,7 +50,8 @@ TRAINS = [
 
 # Options that need another machine, package or network, or a value that means something else: told in a sentence where they do not train.
 TRAINS_OR_TELLS = [
-    "enable_checkpointing=false", "accelerator=gpu", "accelerator=mps", "accelerator=tpu", "strategy=fsdp", "strategy=deepspeed", "strategy=nothing",
+    "enable_checkpointing=false", "accelerator=gpu", "accelerator=mps", "accelerator=tpu",
+    "strategy=fsdp", "strategy=deepspeed", "strategy=nothing",
     "precision=bf16-true", "precision=transformer-engine", "barebones=true",
     *map(logger, ("TensorBoardLogger", "MLFlowLogger", "CometLogger", "LitLogger")),
     callback("BackboneFinetuning"), callback("BatchSizeFinder"), callback("DeviceStatsMonitor"), callback("LearningRateFinder"),
