@@ -1,5 +1,6 @@
 """SIGINT (Ctrl-C) and SIGTERM (SLURM, Docker, a shutdown) end a command with a sentence and with exit code 130 or 143."""
 
+import multiprocessing
 import signal
 import subprocess
 import threading
@@ -62,6 +63,19 @@ def handled() -> Iterator[None]:
         if threading.current_thread() is threading.main_thread():
             for number, handler in before.items():
                 signal.signal(number, handler)
+            _end_loaders()
+
+
+def _end_loaders() -> None:
+    """Kill the loaders that an error has left: they ignore the SIGTERM of Python's exit, which would then wait for them for ever."""
+    loaders = [child for child in multiprocessing.active_children() if child.daemon]
+    if not loaders:
+        return
+    told = signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch takes a killed loader for an error
+    for loader in loaders:
+        loader.kill()
+        loader.join()
+    signal.signal(signal.SIGCHLD, told or signal.SIG_DFL)
 
 
 def ignore_signals(worker: int = 0) -> None:

@@ -78,3 +78,17 @@ def test_a_plain_command_ends_with_the_signals_exit_code(tmp_path):
     assert code == 143
     assert "ended by SIGTERM" in said
     assert "Traceback" not in said
+
+
+def test_an_error_while_pictures_are_loaded_ends_the_command_and_its_loaders():
+    code = """
+from torch.utils.data import DataLoader
+from lus_lightning.signals import handled, ignore_signals
+with handled():
+    batches = iter(DataLoader(range(1000), num_workers=2, worker_init_fn=ignore_signals))
+    next(batches)
+    raise RuntimeError("in the middle")
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert done.stderr.endswith("RuntimeError: in the middle\n")

@@ -32,7 +32,7 @@ TRAINS = [
     "limit_val_batches=0", "limit_val_batches=1", "limit_test_batches=1", "limit_predict_batches=1", "overfit_batches=1",
     "val_check_interval=1", "val_check_interval=0.5", "max_epochs=2 val_check_interval=3 check_val_every_n_epoch=null",
     "max_epochs=3 check_val_every_n_epoch=2", "num_sanity_val_steps=1", "num_sanity_val_steps=-1", "log_every_n_steps=2",
-    "enable_checkpointing=true", "enable_checkpointing=false", "enable_progress_bar=true", "enable_model_summary=true",
+    "enable_checkpointing=true", "enable_progress_bar=true", "enable_model_summary=true",
     "accumulate_grad_batches=2", "gradient_clip_val=0.5", "gradient_clip_val=0.5 gradient_clip_algorithm=value",
     "deterministic=true", "deterministic=warn", "benchmark=true", "inference_mode=false", "use_distributed_sampler=true",
     "profiler=simple", "profiler=advanced", "profiler=pytorch", "detect_anomaly=true", "sync_batchnorm=true",
@@ -50,7 +50,8 @@ TRAINS = [
 
 # Options that need another machine, package or network, or a value that means something else: told in a sentence where they do not train.
 TRAINS_OR_TELLS = [
-    "accelerator=gpu", "accelerator=mps", "accelerator=tpu", "strategy=fsdp", "strategy=deepspeed", "strategy=nothing",
+    "enable_checkpointing=false", "accelerator=gpu", "accelerator=mps", "accelerator=tpu",
+    "strategy=fsdp", "strategy=deepspeed", "strategy=nothing",
     "precision=bf16-true", "precision=transformer-engine", "barebones=true",
     *map(logger, ("TensorBoardLogger", "MLFlowLogger", "CometLogger", "LitLogger")),
     callback("BackboneFinetuning"), callback("BatchSizeFinder"), callback("DeviceStatsMonitor"), callback("LearningRateFinder"),

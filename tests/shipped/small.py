@@ -22,7 +22,7 @@ STUDIES["four-signs"] = ("--patients=24", "--loops=1", "--frames=1", "--size=64"
 _EVERY = ("--data.init_args.size=64", "--data.init_args.choice.max_frames=2", "--checkpoint.every_n_steps=1")
 _FEW = {
     "xing": (*_EVERY, "--data.init_args.iterations=5"),
-    "raillard": ("--data.init_args.size=32", *_EVERY[1:], "--trainer.max_epochs=2"),
+    "raillard": (*_EVERY, "--trainer.max_epochs=2"),
     "four-signs": (*_EVERY, "--data.init_args.iterations=5"),
     "munoz": (*_EVERY, "--data.init_args.iterations=5"),
     "corso": (*_EVERY, "--trainer.max_epochs=2"),
@@ -77,7 +77,7 @@ def _make(words: list[str], recipe: str, study: Callable[[str, int], Path]) -> S
         given["TRIALS"] = "2"
         args = [f"--config=experiments/with/quick-{recipe}.yaml", *args, "--trainer.limit_train_batches=3"]
     for n, variable in enumerate(("DATA", "TEST_DATA")):
-        if variable in given or (variable == "DATA" and recipe != "xing"):
+        if variable in given or (variable == "DATA" and (recipe != "xing" or verb == "sweep")):
             given[variable] = str(study(recipe, n))
     if "DATA" not in given:
         args += _ALONE
@@ -98,7 +98,7 @@ def _plain(words: list[str], recipe: str) -> Small:
         if any("san-matteo" in word for word in words):  # which names patients of its own
             options.append("--data.init_args.split.test_patients=[sim-001,sim-002]")
     elif verb == "reproduce":
-        options += ["--run=plain", "--args", " ".join([*_FEW[recipe], *_ALONE])]
+        options += ["--run=plain", f"--args={' '.join([*_FEW[recipe], *_ALONE])}"]
     elif verb not in ("--help", "index", "beams", "validate", "test", "predict", "report", "audit", "recipe", "cache"):
         raise KeyError(f"no way to make {' '.join(words)!r} small: add one to {Path(__file__).name}")
     to = options.index(">") if ">" in options else len(options)

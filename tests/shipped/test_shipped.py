@@ -20,14 +20,13 @@ from lus_lightning.cli import LIGHTNING, PLAIN, main
 MORE = [
     'make quick-four-signs RUN=multilabel ARGS="--config experiments/with/multilabel.yaml"',
     'make quick-munoz TEST_DATA=/data/theirs ARGS="--config experiments/with/picture-munoz.yaml"',
-    'make quick-munoz TEST_DATA=/data/theirs ARGS="--config experiments/with/handheld-munoz.yaml"',
+    'make quick-munoz-classifier RUN=handheld ARGS="--config experiments/with/handheld-munoz.yaml"',
     "make quick-corso DATA=/data/my-study FOLDS=5",
-    'make reproduce-xing RUN=most ARGS="--trainer.devices=4 --model.init_args.undecided=most_confident"',
-    'make reproduce-xing RUN=two ARGS="--trainer.devices=4 --trainer.strategy=ddp_find_unused_parameters_true"',
+    'make quick-munoz-classifier RUN=two ARGS="--trainer.devices=4 --trainer.strategy=ddp_find_unused_parameters_true"',
     "make reproduce-munoz-classifier RECIPE=paper"
     ' ARGS="--model.init_args.weights=none --config experiments/with/no-wandb.yaml --data.init_args.split.unit=frame"',
     "python -m lus_lightning fit --config experiments/munoz.yaml --config experiments/with/quick-munoz.yaml"
-    " --config experiments/with/handheld-rule-munoz.yaml --data.init_args.root /data/my-study",
+    " --config with/handheld-munoz --config experiments/with/handheld-rule-munoz.yaml --data.init_args.root /data/my-study",
     "python -m lus_lightning fit --config experiments/corso.yaml --config experiments/with/quick-corso.yaml"
     " --config experiments/with/san-matteo.yaml --data.init_args.root /data/my-study",
     "make quick-raillard RUN=kept ARGS='--data.init_args.beam_space=true'",
@@ -85,7 +84,7 @@ def start(words, place):
     return subprocess.Popen(words, cwd=place, env=environment(), text=True, start_new_session=True, **pipes)
 
 
-def ended(words, place, seconds=240):
+def ended(words, place, seconds=300):
     """Exit code and what was said; a command that stands still is killed with all its processes."""
     process = start(words, place)
     try:
@@ -146,7 +145,8 @@ class Shipped:
             assert "Report: " in said
 
     def test_a_documented_command_does_what_it_says(self, command, place, study):
-        if command.startswith(FINISHED) and "runs/" in command.replace("report-", "runs/"):
+        reads = command.startswith(FINISHED) and "runs/" in command.replace("report-", "runs/")
+        if reads and not (place / "runs" / "xing" / "report" / "index.html").is_file():
             code, said = ended(small("make reproduce-xing", study).words, place)
             assert code == 0, said[-3000:]
         ours = small(command, study)
