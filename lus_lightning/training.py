@@ -10,7 +10,6 @@ import wandb
 import yaml
 from jsonargparse import Namespace
 from lightning_fabric.plugins import TorchCheckpointIO
-from pytorch_lightning.callbacks import BatchSizeFinder, LearningRateFinder
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
@@ -30,6 +29,7 @@ from lus_lightning.data.division import Division
 from lus_lightning.errors import UserError
 from lus_lightning.methods.base import LungModule
 from lus_lightning.nets.backbones import saved
+from lus_lightning.options import choose_strategy, refuse_options
 from lus_lightning.recipes import with_files
 from lus_lightning.runs import changes, flat, make_way
 
@@ -59,6 +59,8 @@ class LungCLI(LightningCLI):
                 subclass_mode_data=True,
                 auto_configure_optimizers=False,
             )
+        except ModuleNotFoundError as error:  # a callback looks for its package when it starts
+            raise UserError(f"an option needs a package that is not here ({_first_line(error)}); install it, or leave it out") from None
         except MisconfigurationException as error:
             raise UserError(f"Lightning refuses these options: {_first_line(error)}") from None
         if isinstance(cli.trainer.logger, WandbLogger) and cli.trainer.is_global_zero:
@@ -108,7 +110,10 @@ class LungCLI(LightningCLI):
         config.trainer.default_root_dir = str(folder)
         if self.subcommand == "test" and not verbose():
             config.verbose = False  # the numbers to quote come from the report
-        place_logger(config.trainer.logger, folder, str(self.subcommand))
+        choose_strategy(config.trainer)
+        loggers = config.trainer.logger
+        for logger in loggers if isinstance(loggers, list) else [loggers]:
+            place_logger(logger, folder, str(self.subcommand))
 
     @staticmethod
     def _folder(config: Namespace) -> Path:
@@ -144,6 +149,8 @@ class LungCLI(LightningCLI):
             cause: BaseException | None = error
             while cause is not None and not isinstance(cause, ImportError):
                 cause = cause.__cause__ or cause.__context__
+            if "cannot represent an object" in str(error):  # such as Timer's unit of time
+                raise UserError("a callback has an option that config.yaml cannot hold: leave the callback out") from None
             if cause is None:
                 raise
             raise UserError(f"an option needs a package that is not here ({_first_line(cause)}); install it, or leave it out") from None
@@ -171,22 +178,18 @@ class LungCLI(LightningCLI):
         """The trainer, with the callbacks that write the run folder.
 
         Raises:
-            UserError: an option would leave a run that cannot be tested, or whose config.yaml does not say what was trained.
+            UserError: what `refuse_options` and the Trainer itself refuse.
         """
         asked = self.config_init[self.subcommand].trainer
-        if asked.enable_checkpointing is False:
-            raise UserError("without a checkpoint a run cannot be tested or resumed: leave trainer.enable_checkpointing out")
-        for callback in asked.callbacks or []:
-            if isinstance(callback, LearningRateFinder | BatchSizeFinder):
-                raise UserError(
-                    f"{type(callback).__name__} sets a value that config.yaml does not know, so that nobody could train the same again:"
-                    " leave it out, and search with a sweep (experiments/sweeps) or set the value by hand"
-                )
+        refuse_options(asked)
         entries = self._entries()
         defaults = [RunRecord(entries), FindNonFinite(), Curves(), PredictionWriter(), MaskRecord(), ClipRecord(), LogPictures()]
         defaults += shown(asked)
         self.trainer_defaults = self.trainer_defaults | {"callbacks": defaults}
-        trainer = super().instantiate_trainer(**kwargs)
+        try:
+            trainer = super().instantiate_trainer(**kwargs)
+        except (ValueError, TypeError) as error:
+            raise UserError(f"Lightning refuses these options: {_first_line(error)}") from None
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # a plugin of the user or of the strategy stays
             trainer.strategy.checkpoint_io = WholeCheckpointIO()
         return trainer

@@ -11,6 +11,10 @@ from lus_lightning.cli import main
 RECIPE, QUICK = EXPERIMENTS / "munoz-classifier.yaml", EXPERIMENTS / "with" / "quick-munoz-classifier.yaml"
 REFUSED = {
     "--trainer.enable_checkpointing=false": "leave trainer.enable_checkpointing out",
+    "--trainer.barebones=true": "leave trainer.barebones out",
+    "--trainer.precision=bf16-true": "take bf16-mixed",
+    "--trainer.devices=999": "999 processes are too many",
+    "--trainer.strategy=nothing": "Lightning refuses these options",
     "--trainer.accelerator=mps": "Lightning refuses these options",
     "--trainer.logger=MLFlowLogger": "needs a package that is not here",
     "--trainer.callbacks+=LearningRateFinder": "LearningRateFinder sets a value that config.yaml does not know",

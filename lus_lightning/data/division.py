@@ -105,7 +105,8 @@ def _told(old: pd.DataFrame, new: pd.DataFrame) -> list[str]:
         if len(clips):
             patients = here.loc[clips, "patient"].unique()
             told.append(f"{len(clips)} clips of {len(patients)} patients are {what} ({listed(patients)})")
-    for column, what in (("label", "have another label"), ("content", "are other files"), ("patient", "are another patient's now, and left out")):
+    kinds = {"label": "have another label", "content": "are other files", "patient": "are another patient's now, and left out"}
+    for column, what in kinds.items():
         changed = both[(was.loc[both, column] != is_.loc[both, column]).to_numpy()]
         if len(changed):
             values = zip(changed, was.loc[changed, column], is_.loc[changed, column], strict=True)
