@@ -49,7 +49,7 @@ sweep-%: install  ## a W&B sweep, or with LOCAL=1 the same file here: sweep-xing
 test: install  ## the tests (under 10 minutes on 2 cores)
 	$(PYTEST)
 
-test-shipped: install  ## what README and docs tell to type, as it ships (under 15 minutes on 2 cores)
+test-shipped: install  ## what README and docs tell to type, as it ships, and Lightning's options (under 20 minutes on 2 cores)
 	$(PY) -m pytest -n auto --dist loadscope -m shipped
 
 test-slow: install  ## the slow tests too

@@ -8,6 +8,8 @@ from command_lines import EXPERIMENTS, words
 
 from lus_lightning.cli import main
 
+pytestmark = pytest.mark.shipped  # three minutes
+
 
 def callback(name, **arguments):
     """The words that add a callback with its arguments."""

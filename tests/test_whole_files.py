@@ -28,8 +28,8 @@ from lus_lightning.report.papers.corso_maps import kept_clips, write_film
 PACKAGE = Path(lus_lightning.__file__).parent
 WRITERS = {"to_csv", "to_parquet", "to_json", "to_pickle", "to_feather", "write_text", "write_bytes", "tofile", "imwrite", "save", "savez",
            "savez_compressed", "savetxt", "savefig", "copy", "copy2", "copyfile", "copytree", "move", "touch"}  # fmt: skip
-OWN = {"data/identity.py", "data/features.py"}
-"""Where the writing itself stands, and a store that only grows (rows without a key do not count)."""
+OWN = {"data/identity.py", "console.py"}
+"""Where the writing itself stands, and a mark whose creation is the message."""
 SHAPED = {"copy"}
 """Also methods of arrays and tables: a writer only where a module of files has it."""
 

@@ -42,8 +42,8 @@ class Told(pl.Callback):
         self._started = time.monotonic()
         data = trainer.datamodule  # type: ignore[attr-defined]
         names = " and ".join(
-            f"{index.name} ({'simulated' if simulated else 'real'})"
-            for index, simulated in zip(data.sources.indices, data.sources.simulated, strict=True)
+            f"{name} ({'simulated' if simulated else 'real'})"
+            for name, simulated in zip(data.sources.names, data.sources.simulated, strict=True)
         )
         people = ", ".join(f"{data.part(split)['patient'].nunique()} patients to {split}" for split in splits)
         say(f"data: {names}; {people}")
