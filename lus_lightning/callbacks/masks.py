@@ -48,7 +48,7 @@ class MaskRecord(pl.Callback):
         self._measures.clear()
         self._strips.clear()
         part, pick = trainer.datamodule.part("test"), FrameChoice(self.shown)  # type: ignore[attr-defined]
-        self._wanted = {row: set(frames.to_numpy()[pick.pick(len(frames))]) for row, frames in part.groupby("row")["frame"]}
+        self._wanted = {row: set(frames.to_numpy()[pick.pick(np.arange(len(frames)))]) for row, frames in part.groupby("row")["frame"]}
 
     def on_test_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any,
                           batch_idx: int, dataloader_idx: int = 0) -> None:  # fmt: skip

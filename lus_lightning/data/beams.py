@@ -1,6 +1,8 @@
 """`python -m lus_lightning beams`: where the scan lines of every clip of a data root lie, estimated from what lights up."""
 
 from collections import Counter
+from functools import reduce
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,7 +18,7 @@ from lus_lightning.data.identity import write_table, write_whole
 from lus_lightning.data.index import build_index
 from lus_lightning.data.lit import MAX_FRAMES
 from lus_lightning.data.parallel import cpu_count, in_processes
-from lus_lightning.data.readers import read_clip
+from lus_lightning.data.readers import frames_of
 from lus_lightning.data.roots import cache_folder, local_root
 from lus_lightning.errors import UserError
 
@@ -46,7 +48,7 @@ def beams_command(root: str, out: str | None = None, adapter: str | None = None)
     rows, folder = index.table.to_dict("records"), local_root(root, cache)
     clips = index.table.assign(path=[str(folder / path) for path in index.table["path"]])
     estimates = clip_estimates(clips[["clip", "path", "exam", "probe", "scanner", "height", "width"]], cache, cpu_count())
-    pictures = in_processes(_brightest, [folder / row["path"] for row in rows], cpu_count(), "pictures")
+    pictures = in_processes(_brightest, [(folder / row["path"], row["frames"]) for row in rows], cpu_count(), "pictures")
     found = zip(rows, estimates, pictures, strict=True)
     usable = [(row, e, picture) for row, e, picture in found if not isinstance(e, UserError) and not isinstance(picture, UserError)]
     table = pd.DataFrame([{"clip": row["clip"], **_described(estimate, row["probe"])} for row, estimate, _ in usable])
@@ -56,10 +58,10 @@ def beams_command(root: str, out: str | None = None, adapter: str | None = None)
     _tell(table, target)
 
 
-def _brightest(path: Path) -> np.ndarray:
-    """A clip's brightest values over time, (h, w) uint8, at most TILE a side."""
-    frames = read_clip(path).frames
-    brightest = frames[:: max(1, len(frames) // MAX_FRAMES)].max(axis=0)
+def _brightest(clip: tuple[Path, int]) -> np.ndarray:
+    """The brightest values over time of a clip (file, number of frames), (h, w) uint8, at most TILE a side."""
+    path, count = clip
+    brightest = reduce(np.maximum, islice(frames_of(path), 0, None, max(1, count // MAX_FRAMES)))
     scale = TILE / max(brightest.shape)
     size = (max(1, round(brightest.shape[1] * scale)), max(1, round(brightest.shape[0] * scale)))
     return cv2.resize(brightest, size, interpolation=cv2.INTER_AREA)

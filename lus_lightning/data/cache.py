@@ -7,7 +7,7 @@ never meets an old file. The checksum is compared once per process, when a file 
 import os
 import stat
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Final
@@ -21,7 +21,7 @@ from lus_lightning.data.geometry import SAMPLES, Geometry
 from lus_lightning.data.identity import content_hash, digest
 from lus_lightning.data.masks import holds, read_mask
 from lus_lightning.data.parallel import in_processes
-from lus_lightning.data.readers import READER_VERSION, read_clip, still_files
+from lus_lightning.data.readers import READER_VERSION, frames_of, still_files
 from lus_lightning.data.store import bound, keep, kept
 from lus_lightning.errors import UserError
 from lus_lightning.labels import MASK_CLASSES
@@ -136,22 +136,26 @@ def _opened(
     file = Path(cache_dir) / "frames" / name[:2] / f"{name}.frames"
     frames = kept(file)
     if frames is None:
-        made = _made(Path(path), kind, size, geometry)
-        if file_stamp(annotation_file(Path(path))[0]) != stamp:
-            raise UserError(f"{path}: was changed while it was read; start again when it is copied or written whole")
-        keep(file, made)
+        keep(file, _unchanged(_made(Path(path), kind, size, geometry), path, stamp))
         frames = kept(file)
     if frames is None:
         raise UserError(f"{file}: is damaged as soon as it is written; check the disk, or name another cache folder ($LUS_CACHE)")
     return frames
 
 
-def _made(path: Path, kind: str, size: int | None, geometry: Geometry | None) -> np.ndarray:
+def _unchanged(frames: Iterable[np.ndarray], path: str, stamp: tuple[int, int, int]) -> Iterator[np.ndarray]:
+    yield from frames
+    if file_stamp(annotation_file(Path(path))[0]) != stamp:
+        raise UserError(f"{path}: was changed while it was read; start again when it is copied or written whole")
+
+
+def _made(path: Path, kind: str, size: int | None, geometry: Geometry | None) -> Iterable[np.ndarray]:
+    """The frames of a clip as they are decoded, or its masks, each (h, w)."""
     if kind == "frames":
-        frames = read_clip(path).frames
+        frames = frames_of(path)
         if geometry is not None:
-            return beam_picture(to_beam(frames, geometry), size or SAMPLES)
-        return frames if size is None else letterbox(frames, size)
+            return (beam_picture(to_beam(frame[None], geometry), size or SAMPLES)[0] for frame in frames)
+        return frames if size is None else (letterbox(frame[None], size)[0] for frame in frames)
     if geometry is not None:
         return beam_picture(_beam_mask(path, geometry), size or SAMPLES, bits=True)
     return read_mask(path) if size is None else letterbox_mask(read_mask(path), size)

@@ -1,6 +1,6 @@
 """The field of view of a clip, estimated from what lights up: a sector or a rectangle, how sure that is, or why it is refused."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
@@ -44,15 +44,19 @@ class Estimate:
     shared: str = ""
 
 
-def estimate_geometry(frames: np.ndarray, probe: str | None = None, shared: Shared | None = None) -> Estimate:
+def estimate_geometry(
+    frames: np.ndarray | Iterable[np.ndarray], probe: str | None = None, shared: Shared | None = None, count: int | None = None
+) -> Estimate:
     """Where the scan lines of a clip lie, from what lights up in (T, H, W) uint8, in pixels; `probe` (convex, phased, linear) if known.
+
+    Frames that are read one by one need their `count`.
 
     A sector is taken to be symmetric to a vertical axis. With what the probe's other clips have `shared` one of their sectors is taken if
     the edges that are seen lie on it, otherwise one of their angle. Where the edges leave the apex open, it is where the lines within the
     picture meet, if one ray is seen. A picture that is lit from border to border shows no edge: it is a linear field of view if the probe
     is said to be, or if nobody says what it is and those lines run side by side; otherwise it is refused.
     """
-    few, factor = _reduced(frames)
+    few, factor, size = _reduced(frames, len(frames) if isinstance(frames, np.ndarray) else count or 0)
     angle = shared.angle if shared else None
     best = _most_sure(few, partial(_recalled, probe=probe, shared=shared.reduced(factor))) if shared else None
     if shared and shared.by == "exam" and best and best.geometry is None:
@@ -70,7 +74,7 @@ def estimate_geometry(frames: np.ndarray, probe: str | None = None, shared: Shar
     if not _is_linear(best) and "outer" not in best.seen and (deeper := _deepened(geometry, [edges for _, edges in outlines])):
         best, geometry = replace(best, seen=(*best.seen, "outer")), deeper
     overlap = max(_overlap(_in_window(geometry, edges), found.lit) for found, edges in outlines)
-    return replace(best, geometry=_enlarged(geometry, factor, frames.shape[1:]), overlap=overlap)
+    return replace(best, geometry=_enlarged(geometry, factor, size), overlap=overlap)
 
 
 def _deepened(geometry: Geometry, outlines: list[Outline]) -> Geometry | None:
@@ -111,13 +115,15 @@ def _recalled(found: Lit, probe: str | None, shared: Shared) -> Estimate:
     return Estimate(geometry, sure, "", seen, overlap, shared.by)
 
 
-def _reduced(frames: np.ndarray) -> tuple[np.ndarray, float]:
-    """At most 32 frames of at most 400 pixels a side, and how many times smaller they are."""
-    factor = max(1.0, max(frames.shape[1:]) / _LARGEST)
-    few = frames[np.unique(np.linspace(0, len(frames) - 1, min(len(frames), MAX_FRAMES)).round().astype(int))]
-    if factor > 1:
-        few = np.stack([cv2.resize(f, None, fx=1 / factor, fy=1 / factor, interpolation=cv2.INTER_AREA) for f in few])
-    return few, factor
+def _reduced(frames: Iterable[np.ndarray], count: int) -> tuple[np.ndarray, float, tuple[int, ...]]:
+    """At most 32 frames of at most 400 pixels a side, how many times smaller they are, and the size they had."""
+    wanted, few, factor, size = set(np.linspace(0, count - 1, min(count, MAX_FRAMES)).round().astype(int)), [], 1.0, ()
+    for number, frame in enumerate(frames):
+        if number in wanted:
+            size, factor = frame.shape, max(1.0, max(frame.shape) / _LARGEST)
+            small = cv2.resize(frame, None, fx=1 / factor, fy=1 / factor, interpolation=cv2.INTER_AREA) if factor > 1 else frame
+            few.append(small)
+    return np.stack(few), factor, size
 
 
 def _estimate(found: Lit, probe: str | None, angle: float | None) -> Estimate:

@@ -6,6 +6,7 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
+from lus_lightning.data.shown import numbers_of
 from lus_lightning.data.tables import read_frame_table
 from lus_lightning.labels import SIGNS
 
@@ -27,12 +28,22 @@ class FrameChoice:
     min_gap: int = 1
     clip_labels: bool = False
 
-    def pick(self, n_frames: int, first: int = 0) -> np.ndarray:
-        """Frame numbers, from `first` (behind black leading frames) to `n_frames` - 1."""
-        frames = np.arange(first, n_frames, self.min_gap)
+    def pick(self, usable: np.ndarray) -> np.ndarray:
+        """Some of the frame numbers that are `usable`, which rise."""
+        taken: list[int] = []
+        for number in usable:
+            if not taken or number >= taken[-1] + self.min_gap:
+                taken.append(number)
+        frames = np.array(taken, np.int64)
         if self.max_frames is None or len(frames) <= self.max_frames:
             return frames
         return frames[np.linspace(0, len(frames) - 1, self.max_frames).round().astype(int)]
+
+
+def usable_frames(clips: pd.DataFrame) -> list[np.ndarray]:
+    """Of each clip the numbers of the frames that may be samples: those that are neither black nor frozen."""
+    left_out = zip(clips["frames"], clips["black_frames"], clips["frozen_frames"], strict=True)
+    return [np.setdiff1d(np.arange(n), np.concatenate([numbers_of(black), numbers_of(frozen)])) for n, black, frozen in left_out]
 
 
 def frame_table(clips: pd.DataFrame, choice: FrameChoice, raters_agree: bool = False, labels: str = "score") -> pd.DataFrame:
@@ -42,7 +53,7 @@ def frame_table(clips: pd.DataFrame, choice: FrameChoice, raters_agree: bool = F
     a frame on which two raters differ has no score, so it is neither trained nor tested on (Xing et al., section 2.4).
     """
     named = ("score", "rater_1", "rater_2") if labels == "score" else SIGNS
-    picks = [choice.pick(int(n), int(first)) for n, first in zip(clips["frames"], clips["first_frame"], strict=True)]
+    picks = [choice.pick(usable) for usable in usable_frames(clips)]
     rows = np.repeat(np.arange(len(clips)), [len(frames) for frames in picks])
     table = pd.DataFrame({"row": rows, "frame": np.concatenate(picks)})
     table[["clip", "patient"]] = clips[["clip", "patient"]].to_numpy(object)[rows]

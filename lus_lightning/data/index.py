@@ -15,7 +15,8 @@ from lus_lightning.data.parallel import cpu_count, in_processes
 from lus_lightning.data.patients import look_alikes, same_files
 from lus_lightning.data.probe import Files, probe
 from lus_lightning.data.roots import cache_folder, local_root, root_name
-from lus_lightning.data.schema import LABELS, check_index
+from lus_lightning.data.schema import LABELS, NO_SAMPLES, check_index
+from lus_lightning.data.shown import numbers_of
 from lus_lightning.errors import UserError
 
 __all__ = ["Index", "build_index", "check_index", "index_command"]
@@ -32,7 +33,8 @@ class Index:
         fingerprint: 12 hex digits, of the table and the content of all its files.
         contents: hash of the files of each clip, in the table's order.
         clip_files: hash of the clip's own file, likewise.
-        notes: what the reader should know: patients written in two ways, names that look alike, files that stand twice.
+        notes: what the reader should know: patients written in two ways, names that look alike, files that stand twice,
+            how clips were read.
     """
 
     table: pd.DataFrame
@@ -47,7 +49,8 @@ class Index:
 def build_index(root: str | Path, adapter: str | None = None, strict: bool = False, cache_dir: str | Path | None = None) -> Index:
     """Read a data folder's layout, check its table, and decode every clip once (remembered by content, so a second call is quick).
 
-    A clip whose files cannot be used is left out with its reason. `frames`, `height`, `width`, `fps` and `first_frame` come from the files.
+    A clip whose files cannot be used is left out with its reason. `frames`, `height`, `width`, `fps`, `black_frames` and
+    `frozen_frames` come from the files.
     Nothing is written into the folder.
 
     Args:
@@ -79,12 +82,14 @@ def build_index(root: str | Path, adapter: str | None = None, strict: bool = Fal
         raise UserError(f"{root}: none of its {len(listed)} clips can be used; the first, {left_out['path'][0]}: {left_out['reason'][0]}")
     facts = pd.DataFrame([asdict(result) for result in found if not isinstance(result, UserError)])
     table = listed[usable].reset_index(drop=True)
-    for column in ("frames", "height", "width", "first_frame"):
+    for column in ("frames", "height", "width"):
         table[column] = facts[column].astype("int64")
+    for column in NO_SAMPLES:
+        table[column] = facts[column].astype(object).where(facts[column].notna(), None)
     table["fps"] = facts["fps"].astype(float)
     contents = facts["content"].tolist()
     files = tuple(content_hash(folder / path, cache) for path in table["path"])
-    notes = (*_names_told(raw["patient"], listed["patient"]), *same_files(table, files))
+    notes = (*_names_told(raw["patient"], listed["patient"]), *same_files(table, files), *_reading_told(table["clip"], facts["notes"]))
     return Index(table, left_out, root_name(root), digest(table.to_csv(index=False), contents)[:12], tuple(contents), files, notes)
 
 
@@ -93,6 +98,12 @@ def _names_told(written: pd.Series, taken: pd.Series) -> list[str]:
     other = {str(w): t for w, t in zip(written, taken, strict=True) if isinstance(w, str) and w.strip() != t}
     notes = [f"patient {old!r} is taken as {new!r}" for old, new in other.items()]
     return notes + [f"patients {' and '.join(map(repr, group))} look alike; are they one person?" for group in look_alikes(taken)]
+
+
+def _reading_told(clips: pd.Series, notes: pd.Series) -> list[str]:
+    """What is said of how clips were read: each thing once, with the clips that it is true of."""
+    told = pd.DataFrame({"clip": clips, "note": notes}).explode("note").dropna()
+    return [f"{', '.join(each)}: {note}" for note, each in told.groupby("note", sort=False)["clip"]]
 
 
 def index_command(root: str, out: str | None = None, adapter: str | None = None, strict: bool = False) -> None:
@@ -134,7 +145,8 @@ def _summary(index: Index) -> Table:
         "clips": len(table),
         "frames": int(table["frames"].sum()),
     }
-    rows |= {"frames before the first picture": int(table["first_frame"].sum()), "clips with masks": int(table["mask"].notna().sum())}
+    rows |= {f"of them {column.split('_')[0]}, no samples": sum(map(len, map(numbers_of, table[column]))) for column in NO_SAMPLES}
+    rows |= {"clips with masks": int(table["mask"].notna().sum())}
     rows |= {"clips with frame labels": int(table["frame_labels"].notna().sum())}
     for name, number in rows.items():
         summary.add_row(name, str(number))

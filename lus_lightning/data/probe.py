@@ -10,7 +10,9 @@ import pandas as pd
 from lus_lightning.data.annotations import annotation_file
 from lus_lightning.data.identity import content_hash, digest
 from lus_lightning.data.masks import read_mask
-from lus_lightning.data.readers import READER_VERSION, first_picture, read_clip
+from lus_lightning.data.pixels import Told
+from lus_lightning.data.readers import READER_VERSION, frames_of
+from lus_lightning.data.shown import Watch, ranges
 from lus_lightning.data.store import keep_text, kept_text
 from lus_lightning.data.tables import read_frame_table
 from lus_lightning.errors import UserError
@@ -33,16 +35,19 @@ class Facts:
     Args:
         frames, height, width: (T, H, W) of the clip.
         fps: frames per second, or none.
-        first_frame: index of the first frame that is not black.
+        black_frames, frozen_frames: which are no samples, as `shown.ranges`, or none.
         content: hash of the clip's files.
+        notes: what the user should know of how the clip was read.
     """
 
     frames: int
     height: int
     width: int
     fps: float | None
-    first_frame: int
+    black_frames: str | None
+    frozen_frames: str | None
     content: str
+    notes: list[str]
 
 
 def probe(files: Files, cache_dir: Path) -> Facts:
@@ -91,16 +96,17 @@ def read_frame_labels(path: Path, n_frames: int) -> pd.DataFrame:
 
 
 def _look(files: Files, content: str) -> Facts:
-    clip = read_clip(files.clip)
-    first = first_picture(clip.frames)
-    if first == len(clip.frames):
+    told, watch = Told(), Watch()
+    for frame in frames_of(files.clip, told):
+        watch.look(frame)
+    if len(watch.black) == watch.count:
         raise UserError(f"{files.clip}: every frame is black; export the clip again, or take its row out of the table")
-    if files.mask is not None and (shape := read_mask(files.mask).shape) != clip.frames.shape:
-        size, mask_size = (f"{t} frames of {w} x {h}" for t, h, w in (clip.frames.shape, shape))
+    shape = (watch.count, *watch.shape)
+    if files.mask is not None and (found := read_mask(files.mask).shape) != shape:
+        size, mask_size = (f"{t} frames of {w} x {h}" for t, h, w in (shape, found))
         raise UserError(
             f"{files.mask}: the mask has {mask_size} pixels, its clip {size}; write it again at the clip's size, or empty the column `mask`"
         )
     if files.frame_labels is not None:
-        read_frame_labels(files.frame_labels, len(clip.frames))
-    frames, height, width = clip.frames.shape
-    return Facts(frames, height, width, clip.fps, first, content)
+        read_frame_labels(files.frame_labels, watch.count)
+    return Facts(*shape, told.fps, ranges(watch.black), ranges(watch.frozen), content, told.notes)

@@ -1,6 +1,6 @@
 """The store: what is computed once and kept. One file a thing, in a folder for each kind, used by any number of processes.
 
-A file is a header of 64 bytes (magic with the format's version, shape, CRC-32 of shape and bytes), then the bytes. It is written whole or
+A file is a header of 64 bytes (magic with the format's version, shape, CRC-32 of bytes and shape), then the bytes. It is written whole or
 not at all, and its checksum is compared whenever it is opened: a file that is cut short or altered counts as missing. Names are hashes of
 all that decides the content, versions of the code included, so that no change ever meets an old file.
 
@@ -21,7 +21,7 @@ from typing import Final
 import numpy as np
 
 from lus_lightning.console import say
-from lus_lightning.data.identity import write_whole
+from lus_lightning.data.identity import whole_file
 from lus_lightning.errors import UserError
 
 KINDS: Final = {
@@ -33,8 +33,9 @@ KINDS: Final = {
 }
 DEFAULT_LIMIT: Final = "50GB"
 HEADER_BYTES: Final = 64
+_CHUNK: Final = 2**20
 _HEADER: Final = struct.Struct("<8s3II")
-_MAGIC: Final = b"LUSKEPT1"
+_MAGIC: Final = b"LUSKEPT2"
 _UNITS: Final = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _WRITING_SECONDS: Final = 3600.0
 """A file under a temporary name that is older was left by a process that was killed."""
@@ -51,15 +52,21 @@ class Item:
     file: Path
 
 
-def keep(file: Path, array: np.ndarray) -> None:
-    """Write an array of three dimensions, uint8.
+def keep(file: Path, parts: Iterable[np.ndarray]) -> None:
+    """Write arrays (H, W) of one shape, uint8, as they come, as one of three dimensions; of an array of three dimensions its parts.
 
     Raises:
         UserError: the folder cannot be written or the disk is full.
     """
-    content = np.ascontiguousarray(array).reshape(-1).data
-    header = _HEADER.pack(_MAGIC, *array.shape, _checksum(array.shape, content))
-    write_whole(file, [header.ljust(HEADER_BYTES, b"\0"), content])
+    count, checksum, shape = 0, 0, (0, 0)
+    with whole_file(file) as fresh, fresh.open("wb") as out:
+        out.seek(HEADER_BYTES)
+        for part in parts:
+            content = np.ascontiguousarray(part).reshape(-1).data
+            count, checksum, shape = count + 1, zlib.crc32(content, checksum), part.shape
+            out.write(content)
+        out.seek(0)  # how many there are is known at the end
+        out.write(_HEADER.pack(_MAGIC, count, *shape, _sealed(checksum, (count, *shape))).ljust(HEADER_BYTES, b"\0"))
 
 
 def kept(file: Path) -> np.ndarray | None:
@@ -69,15 +76,18 @@ def kept(file: Path) -> np.ndarray | None:
     """
     try:
         with file.open("rb") as opened:
-            magic, *shape, checksum = _HEADER.unpack(opened.read(_HEADER.size))
+            magic, *shape, checksum = _HEADER.unpack(opened.read(HEADER_BYTES)[: _HEADER.size])
             size = os.fstat(opened.fileno()).st_size
             if magic != _MAGIC or size != HEADER_BYTES + int(np.prod(shape, dtype=object)):
+                return None
+            found = 0
+            while chunk := opened.read(_CHUNK):
+                found = zlib.crc32(chunk, found)
+            if _sealed(found, shape) != checksum:
                 return None
             # A plain view: indexing a numpy.memmap itself costs as much again as copying a frame.
             array = np.memmap(opened, np.uint8, "r", HEADER_BYTES, tuple(shape)).view(np.ndarray)
     except (OSError, struct.error, ValueError):
-        return None
-    if _checksum(shape, array.reshape(-1).data) != checksum:
         return None
     with suppress(OSError):  # the cache of somebody else may be read
         os.utime(file)
@@ -95,8 +105,9 @@ def kept_text(file: Path) -> str | None:
     return None if found is None else found.tobytes().decode()
 
 
-def _checksum(shape: Iterable[int], content: memoryview) -> int:
-    return zlib.crc32(content, zlib.crc32(repr(tuple(shape)).encode()))
+def _sealed(checksum: int, shape: Iterable[int]) -> int:
+    """The checksum of the bytes and their shape."""
+    return zlib.crc32(repr(tuple(shape)).encode(), checksum)
 
 
 def size_in_bytes(text: str) -> int:

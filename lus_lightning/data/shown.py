@@ -1,0 +1,70 @@
+"""Which frames of a clip show something new: black ones and repeated ones are no samples."""
+
+from collections.abc import Iterable
+from typing import Final
+
+import cv2
+import numpy as np
+
+BLACK_BELOW: Final = 16
+"""A frame whose brightest pixel is darker is black. The black frames that open real clips hold nothing but 0; the dimmest picture, 130."""
+BLOCK: Final = 8
+"""Codecs code a picture that stands still anew now and then: its pixels change, the mean of 8 x 8 of them hardly does."""
+_MOVED: Final = 1.5
+_STILL: Final = 0.01
+
+
+class Watch:
+    """Looks at the frames of a clip one by one, holding one of them as blocks.
+
+    After the last: `count`, `shape` (H, W), and the numbers of the frames that are `black` and of those that are `frozen`, which repeat the
+    last frame before them that is neither.
+    """
+
+    def __init__(self) -> None:
+        self.count, self.shape = 0, (0, 0)
+        self.black: list[int] = []
+        self.frozen: list[int] = []
+        self._shown: np.ndarray | None = None
+
+    def look(self, frame: np.ndarray) -> None:
+        """The next frame, (H, W) uint8."""
+        self.shape = frame.shape[0], frame.shape[1]
+        if frame.max() < BLACK_BELOW:
+            self.black.append(self.count)
+        elif _same(blocks := _blocks(frame), self._shown):
+            self.frozen.append(self.count)
+        else:
+            self._shown = blocks
+        self.count += 1
+
+
+def _blocks(frame: np.ndarray) -> np.ndarray:
+    """The mean of each block, float32."""
+    size = [max(1, -(-side // BLOCK)) for side in frame.shape[::-1]]
+    return cv2.resize(frame, size, interpolation=cv2.INTER_AREA).astype(np.float32)
+
+
+def _same(blocks: np.ndarray, before: np.ndarray | None) -> bool:
+    """Whether at most one in a hundred of the blocks that are lit has changed."""
+    if before is None:
+        return False
+    lit = np.count_nonzero(np.maximum(blocks, before) >= BLACK_BELOW / 2)
+    return bool(np.count_nonzero(np.abs(blocks - before) > _MOVED) <= _STILL * lit)
+
+
+def ranges(numbers: Iterable[int]) -> str | None:
+    """Frame numbers in order as text, `0-2 13 20-25`; none if there are none."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1][1:] = [number]
+        else:
+            runs.append([number])
+    return " ".join("-".join(map(str, run)) for run in runs) or None
+
+
+def numbers_of(text: str | None) -> np.ndarray:
+    """The frame numbers, int64, that `ranges` has written."""
+    runs = [[int(end) for end in run.split("-")] for run in text.split()] if isinstance(text, str) else []
+    return np.array([number for run in runs for number in range(run[0], run[-1] + 1)], np.int64)

@@ -1,0 +1,115 @@
+"""Videos through PyAV: the frames that a player shows, in order."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import av
+import numpy as np
+from av.sidedata.sidedata import Type
+from av.video.reformatter import VideoReformatter
+
+from lus_lightning.data.pixels import REPLACE, Told, on_black, refuse_large, square
+from lus_lightning.errors import UserError
+
+_GIF_END: Final = 4096
+
+
+def video_frames(path: Path, told: Told) -> Iterator[np.ndarray]:
+    """The frames of a video, each (H, W): uint8 luma, or uint16 where a pixel has 16 bits.
+
+    Those within the edit list, turned and mirrored as the display matrix says, with square pixels, transparent ground black. Interlaced
+    frames keep their two fields woven; the luma of a video is its own, whatever its colour space.
+
+    Raises:
+        UserError, av.FFmpegError: no video, of an unknown codec, truncated, damaged, too large or turned by no right angle.
+    """
+    with av.open(str(path)) as container:
+        stream = _stream(container, told)
+        listed = sum(1 for entry in stream.index_entries if entry.size and not entry.is_discard)
+        whole = listed or stream.frames  # an edit list shows fewer than there are, an AVI counts the gaps between frames too
+        aspect = float(stream.sample_aspect_ratio or 1)
+        rate = stream.average_rate or stream.guessed_rate
+        told.fps = float(rate) if rate else None
+        grey = _grey(raw_avi=container.format.name == "avi" and stream.codec_context.name == "rawvideo")
+        count = 0
+        for frame in _decoded(container, stream):
+            if frame.interlaced_frame:
+                told.note("is interlaced: every other row of a frame is a moment later")
+            yield _turn(frame)(square(grey(frame), aspect, told))
+            count += 1
+    if count < whole:
+        raise UserError(f"is truncated: {count} of {whole} frames are there; {REPLACE}")
+    if path.suffix.lower() == ".gif" and not _tail(path).rstrip(b"\0").endswith(b";"):
+        raise UserError(f"is truncated: the end of the GIF is missing; {REPLACE}")
+
+
+def _stream(container: "av.container.InputContainer", told: Told) -> "av.VideoStream":
+    stream = container.streams.best("video")
+    if not isinstance(stream, av.VideoStream):
+        raise UserError(f"holds no video stream: it is no video, or its end is missing; {REPLACE}")
+    if stream.codec_context is None:
+        raise UserError("is of a codec that FFmpeg does not know; convert it, for example to H.264 in MP4")
+    refuse_large(stream.codec_context.width, stream.codec_context.height)
+    others = [s for s in container.streams.video if s is not stream and not s.disposition & av.stream.Disposition.attached_pic]
+    if others:
+        told.note(f"of the {len(others) + 1} videos in it the one of {stream.codec_context.width} x {stream.codec_context.height} is read")
+    return stream
+
+
+def _decoded(container: "av.container.InputContainer", stream: "av.VideoStream") -> Iterator[av.VideoFrame]:
+    count = 0
+    try:
+        for frame in container.decode(stream):
+            if frame.is_corrupt:
+                raise UserError(f"is truncated or damaged: frame {count} is corrupt; {REPLACE}")
+            yield frame
+            count += 1
+    except av.FFmpegError:
+        if count == 0:
+            raise
+        raise UserError(f"is truncated or damaged behind frame {count - 1}; {REPLACE}") from None
+
+
+def _grey(raw_avi: bool) -> Callable[[av.VideoFrame], np.ndarray]:
+    """What makes luma of a frame. One reformatter for all frames: setting it up costs as much as decoding a frame."""
+    luma, colours = VideoReformatter(), VideoReformatter()
+
+    def grey(frame: av.VideoFrame) -> np.ndarray:
+        parts = frame.format.components
+        values = luma.reformat(frame, format="gray16le" if parts[0].bits == 16 else "gray").to_ndarray()
+        # In an AVI the fourth byte of raw pixels means nothing, and is often 0.
+        if raw_avi or not (frame.format.has_palette or any(part.is_alpha for part in parts)):
+            return values
+        return on_black(values, colours.reformat(frame, format="rgba").to_ndarray()[..., 3])
+
+    return grey
+
+
+def _turn(frame: av.VideoFrame) -> Callable[[np.ndarray], np.ndarray]:
+    """What turns and mirrors pictures as a frame's display matrix says.
+
+    Raises:
+        UserError: it is none of the eight ways to put a rectangle on a grid.
+    """
+    matrix = frame.side_data.get(Type.DISPLAYMATRIX)
+    if matrix is None:
+        return lambda picture: picture
+    # A point (column, row) is shown at (a column + c row, b column + d row).
+    (a, b, _), (c, d, _), _ = np.frombuffer(bytes(matrix), np.int32).reshape(3, 3) / 65536
+    quarter = abs(b) > abs(a)
+    to_columns, to_rows, *skewed = (c, b, a, d) if quarter else (a, d, b, c)
+    if max(map(abs, skewed)) > 0.01 or not to_columns or not to_rows:
+        raise UserError(f"is to be shown turned by {frame.rotation} degrees, and only quarter turns are read; write it upright")
+    return partial(_placed, quarter=quarter, columns=int(np.sign(to_columns)), rows=int(np.sign(to_rows)))
+
+
+def _placed(picture: np.ndarray, quarter: bool, columns: int, rows: int) -> np.ndarray:
+    return (picture.T if quarter else picture)[::rows, ::columns]
+
+
+def _tail(path: Path) -> bytes:
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - _GIF_END))
+        return file.read()
