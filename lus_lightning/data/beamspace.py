@@ -18,7 +18,7 @@ from lus_lightning.data.estimate import Estimate, estimate_geometry
 from lus_lightning.data.geometry import LINES, SAMPLES, Geometry, scan_convert, scan_maps
 from lus_lightning.data.identity import content_hash, digest
 from lus_lightning.data.parallel import in_processes
-from lus_lightning.data.probe import Files, probe
+from lus_lightning.data.probe import facts_of
 from lus_lightning.data.readers import READER_VERSION, frames_of
 from lus_lightning.data.shared import SURE, Shared, agreed, sectors_of
 from lus_lightning.data.store import keep_text, kept_text
@@ -97,7 +97,7 @@ def clip_geometry(path: Path, row: Mapping[str, Any], cache_dir: Path, shared: S
         geometry = Geometry(**told.pop("geometry")) if told["geometry"] else told.pop("geometry")
         return Estimate(geometry, **told | {"seen": tuple(told["seen"])})
     except (ValueError, TypeError, KeyError):  # not there yet, or damaged: looked at again
-        estimate = estimate_geometry(frames_of(path), kind, shared, probe(Files(path), cache_dir).frames)
+        estimate = estimate_geometry(frames_of(path), kind, shared, facts_of(path, cache_dir).frames)
     keep_text(known, json.dumps(asdict(estimate)))
     return estimate
 

@@ -1,7 +1,7 @@
 """What a clip's own files tell: frames, size, rate, and whether its mask and frame labels fit it."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ from lus_lightning.data.identity import content_hash, digest
 from lus_lightning.data.masks import read_mask
 from lus_lightning.data.pixels import Told
 from lus_lightning.data.readers import READER_VERSION, frames_of
-from lus_lightning.data.shown import Watch, ranges
+from lus_lightning.data.shown import Watch, numbers_of, ranges
 from lus_lightning.data.store import keep_text, kept_text
 from lus_lightning.data.tables import read_frame_table
 from lus_lightning.errors import UserError
@@ -51,7 +51,7 @@ class Facts:
 
 
 def probe(files: Files, cache_dir: Path) -> Facts:
-    """Decode a clip and check its mask and frame labels against it; remembered by the files' content.
+    """What a clip holds, and that its mask and frame labels fit it; remembered by the files' content.
 
     Raises:
         UserError: a file cannot be read, all frames are black, the mask's size differs, or the frame labels do not fit.
@@ -60,12 +60,31 @@ def probe(files: Files, cache_dir: Path) -> Facts:
     sources = [annotation_file(p) for p in named]
     if missing := next((p for p, _ in sources if not p.exists()), None):
         raise UserError(f"{missing}: there is no such file; put it there, or take its row out of the table")
+    facts = facts_of(files.clip, cache_dir)
+    if len(numbers_of(facts.black_frames)) == facts.frames:
+        raise UserError(f"{files.clip}: every frame is black; export the clip again, or take its row out of the table")
     content = digest(*(content_hash(p, cache_dir) for p, _ in sources), *(clip for _, clip in sources if clip))
+    if len(named) > 1 and kept_text(fits := cache_dir / "probes" / digest("fits", content, READER_VERSION)) is None:
+        _check(files, facts)
+        keep_text(fits, "yes")
+    return replace(facts, content=content)
+
+
+def facts_of(clip: Path, cache_dir: Path) -> Facts:
+    """What decoding a clip once has shown; remembered by its content. It may be all black.
+
+    Raises:
+        UserError: the clip cannot be read.
+    """
+    content = digest(content_hash(clip, cache_dir))
     known = cache_dir / "probes" / digest(content, READER_VERSION)
     try:
         return Facts(**json.loads(kept_text(known) or ""))
     except (ValueError, TypeError):  # not there yet, or damaged: looked at again
-        facts = _look(files, content)
+        told, watch = Told(), Watch()
+    for frame in frames_of(clip, told):
+        watch.look(frame)
+    facts = Facts(watch.count, *watch.shape, told.fps, ranges(watch.black), ranges(watch.frozen), content, told.notes)
     keep_text(known, json.dumps(asdict(facts)))
     return facts
 
@@ -95,18 +114,12 @@ def read_frame_labels(path: Path, n_frames: int) -> pd.DataFrame:
     return labels
 
 
-def _look(files: Files, content: str) -> Facts:
-    told, watch = Told(), Watch()
-    for frame in frames_of(files.clip, told):
-        watch.look(frame)
-    if len(watch.black) == watch.count:
-        raise UserError(f"{files.clip}: every frame is black; export the clip again, or take its row out of the table")
-    shape = (watch.count, *watch.shape)
+def _check(files: Files, facts: Facts) -> None:
+    shape = (facts.frames, facts.height, facts.width)
     if files.mask is not None and (found := read_mask(files.mask).shape) != shape:
         size, mask_size = (f"{t} frames of {w} x {h}" for t, h, w in (shape, found))
         raise UserError(
             f"{files.mask}: the mask has {mask_size} pixels, its clip {size}; write it again at the clip's size, or empty the column `mask`"
         )
     if files.frame_labels is not None:
-        read_frame_labels(files.frame_labels, watch.count)
-    return Facts(*shape, told.fps, ranges(watch.black), ranges(watch.frozen), content, told.notes)
+        read_frame_labels(files.frame_labels, facts.frames)

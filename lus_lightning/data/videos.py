@@ -28,7 +28,8 @@ def video_frames(path: Path, told: Told) -> Iterator[np.ndarray]:
     with av.open(str(path)) as container:
         stream = _stream(container, told)
         listed = sum(1 for entry in stream.index_entries if entry.size and not entry.is_discard)
-        whole = listed or stream.frames  # an edit list shows fewer than there are, an AVI counts the gaps between frames too
+        # An edit list shows fewer frames than there are, and an AVI counts the gaps between frames too; where it is cut so is its list.
+        whole = stream.frames if not listed or container.format.name == "avi" and _is_cut(path) else listed
         aspect = float(stream.sample_aspect_ratio or 1)
         rate = stream.average_rate or stream.guessed_rate
         told.fps = float(rate) if rate else None
@@ -107,6 +108,12 @@ def _turn(frame: av.VideoFrame) -> Callable[[np.ndarray], np.ndarray]:
 
 def _placed(picture: np.ndarray, quarter: bool, columns: int, rows: int) -> np.ndarray:
     return (picture.T if quarter else picture)[::rows, ::columns]
+
+
+def _is_cut(avi: Path) -> bool:
+    """Whether an AVI is shorter than its own header says."""
+    with avi.open("rb") as file:
+        return 8 + int.from_bytes(file.read(8)[4:], "little") > avi.stat().st_size
 
 
 def _tail(path: Path) -> bytes:

@@ -8,7 +8,8 @@ from clip_files import smooth_frames, write_stills, write_video
 from lus_lightning.cli import main
 from lus_lightning.data.adapters import ADAPTERS, choose
 from lus_lightning.data.index import build_index
-from lus_lightning.data.readers import BLACK_BELOW, read_clip
+from lus_lightning.data.readers import read_clip
+from lus_lightning.data.shown import BLACK_BELOW
 from lus_lightning.errors import UserError
 
 
@@ -150,7 +151,7 @@ def test_the_real_covid_blues_is_read_whole(covid_blues, tmp_path, capsys):
     assert all(zone in clip for zone, clip in zip(table["zone"], table["clip"], strict=True))
     black = table.set_index("clip").loc["patient_50_L1"]
     frames = read_clip(covid_blues / black["path"]).frames
-    assert black["first_frame"] == 2
+    assert black["black_frames"] == "0-1"
     assert frames[:2].max() < BLACK_BELOW <= frames[2].max()
 
 

@@ -241,7 +241,7 @@ def test_what_is_shared_does_not_depend_on_workers_and_is_remembered(one_probe, 
     _, clips = one_probe
     first = clip_estimates(clips, tmp_path / "one", 1)
     assert clip_estimates(clips[::-1], tmp_path / "two", 2)[::-1] == first
-    monkeypatch.setattr(beamspace, "read_clip", lambda path: pytest.fail("decoded again"))
+    monkeypatch.setattr(beamspace, "frames_of", lambda path: pytest.fail("decoded again"))
     assert clip_estimates(clips, tmp_path / "one", 1) == first
     known, reasons = clip_geometries(clips, tmp_path / "one", 1)
     assert known == {row: e.geometry for row, e in enumerate(first) if e.geometry}
@@ -360,7 +360,7 @@ def test_the_geometry_of_a_clip_is_estimated_once_and_a_damaged_memory_made_agai
     first = clip_geometry(path, {"probe": None}, tmp_path / "cache")
     assert first.geometry is not None
     with monkeypatch.context() as patched:
-        patched.setattr(beamspace, "read_clip", lambda path: pytest.fail("decoded again"))
+        patched.setattr(beamspace, "frames_of", lambda path: pytest.fail("decoded again"))
         assert clip_geometry(path, {"probe": None}, tmp_path / "cache") == first
     (known,) = (tmp_path / "cache" / "geometries").iterdir()
     known.write_bytes(known.read_bytes()[:40])

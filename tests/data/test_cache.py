@@ -37,7 +37,7 @@ def _new_process():
 
 
 def _no_decoding(monkeypatch):
-    monkeypatch.setattr(cache, "read_clip", lambda path: pytest.fail(f"{path} was decoded again"))
+    monkeypatch.setattr(cache, "frames_of", lambda path: pytest.fail(f"{path} was decoded again"))
 
 
 def _files(folder):
@@ -139,9 +139,9 @@ def test_a_clip_changed_while_it_is_read_is_not_kept_as_the_old_one(tmp_path, fo
 
     def changed(path):
         np.save(path, smooth_frames(3) // 2)
-        return read_clip(path)
+        yield from read_clip(path).frames
 
-    monkeypatch.setattr(cache, "read_clip", changed)
+    monkeypatch.setattr(cache, "frames_of", changed)
     with pytest.raises(UserError, match=r"clip.npy: was changed while it was read"):
         cached_frames(clip, None, folder)
     assert not _files(folder)

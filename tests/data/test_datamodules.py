@@ -163,7 +163,7 @@ def test_a_split_by_frame_puts_frames_of_a_patient_on_both_sides_and_says_its_un
     (FrameChoice(max_frames=50, min_gap=10), [2, 12, 22]),
 ])  # fmt: skip
 def test_frames_are_chosen_behind_the_black_ones_at_least_the_gap_apart_and_spread_evenly(choice, frames):
-    picked = choice.pick(30, first=2)
+    picked = choice.pick(np.arange(2, 30))
     assert np.abs(picked - np.array(frames)).max() <= 1
     assert len(picked) == len(frames)
     assert np.diff(picked).min() >= choice.min_gap

@@ -1,5 +1,6 @@
 """The `index` command: what it finds, what it leaves out, and that it never touches the data."""
 
+import re
 import time
 
 import numpy as np
@@ -9,6 +10,7 @@ from clip_files import edit_index, smooth_frames, state, write_index, write_stil
 
 from lus_lightning.cli import main
 from lus_lightning.data import probe
+from lus_lightning.data.frames import FrameChoice, frame_table
 from lus_lightning.data.index import build_index
 
 
@@ -158,13 +160,47 @@ def test_a_bad_clip_is_left_out_with_its_reason_and_does_not_stop_the_rest(study
     assert state(study) == before
 
 
-def test_black_leading_frames_are_counted_and_kept(study):
-    frames = smooth_frames(9)
-    frames[:2] = 0
+def test_black_and_repeated_frames_are_told_wherever_they_stand_and_are_no_samples(study, capsys):
+    frames = smooth_frames(14)
+    frames[[0, 1, 5, 13]] = 0
+    frames[8:12] = frames[8]
     write_video(study / "clips" / "c5.mp4", frames)
     table = build_index(study).table
-    assert table["first_frame"].tolist() == [0] * 5 + [2] + [0] * 2
-    assert table["frames"][5] == 9
+    assert table["black_frames"].tolist() == [None] * 5 + ["0-1 5 13"] + [None] * 2
+    assert table["frozen_frames"].tolist() == [None] * 5 + ["9-11"] + [None] * 2
+    assert table["frames"][5] == 14
+    samples = frame_table(table, FrameChoice())
+    assert samples.loc[samples["row"] == 5, "frame"].tolist() == [2, 3, 4, 6, 7, 8, 12]
+    assert (samples["row"] != 5).sum() == table["frames"].drop(5).sum()
+    main(["index", str(study), "--out", str(study.parent / "out.csv")])
+    shown = capsys.readouterr().out
+    assert re.search(r"of them black, no samples +│ 4 ", shown)
+    assert re.search(r"of them frozen, no samples +│ 3 ", shown)
+
+
+def test_a_still_that_is_repeated_keeps_one_frame(study):
+    write_video(study / "clips" / "c5.mp4", smooth_frames(1).repeat(20, axis=0))
+    table = build_index(study).table.iloc[[5]]
+    assert frame_table(table, FrameChoice())["frame"].tolist() == [0]
+
+
+def test_what_a_reader_did_to_a_clip_is_said_once(study, capsys):
+    for name in ("a", "b"):
+        write_stills(study / name, smooth_frames(3).astype(np.uint16) * 16)
+    edit_index(study, 0, "path", "a")
+    edit_index(study, 1, "path", "b")
+    main(["index", str(study), "--out", str(study.parent / "out.csv")])
+    assert "note: c0, c1: its values have 12 bits (the largest is 3200), so 4095 is white" in capsys.readouterr().out
+
+
+def test_an_index_that_was_written_out_is_read_again(study, tmp_path):
+    frames = smooth_frames(9)
+    frames[3] = 0
+    write_video(study / "clips" / "c5.mp4", frames)
+    first = build_index(study)
+    main(["index", str(study), "--out", str(tmp_path / "index.csv")])
+    (study / "index.csv").write_bytes((tmp_path / "index.csv").read_bytes())
+    assert build_index(study).table["black_frames"].tolist() == first.table["black_frames"].tolist()
 
 
 def test_what_the_table_claims_of_a_file_is_not_believed(study):
@@ -190,7 +226,7 @@ def test_a_linked_data_root_is_the_same_data(study, tmp_path):
 
 def test_the_second_call_decodes_nothing(study, tmp_path, monkeypatch):
     first = build_index(study, cache_dir=tmp_path / "cache")
-    monkeypatch.setattr(probe, "read_clip", lambda path: pytest.fail("decoded again"))
+    monkeypatch.setattr(probe, "frames_of", lambda *_: pytest.fail("decoded again"))
     start = time.perf_counter()
     second = build_index(study, cache_dir=tmp_path / "cache")
     assert time.perf_counter() - start < 2

@@ -5,7 +5,7 @@ import pytest
 from clip_files import CONTAINERS, smooth_frames, write_stills, write_video
 from PIL import Image
 
-from lus_lightning.data.readers import first_picture, read_clip
+from lus_lightning.data.readers import read_clip
 from lus_lightning.errors import UserError
 
 
@@ -63,13 +63,6 @@ def test_an_array_is_a_clip(tmp_path, shape, frames):
     clip = read_clip(tmp_path / "clip.npy")
     assert clip.frames.shape == (frames, 5, 6)
     assert (clip.frames == 100).all()
-
-
-def test_the_first_picture_is_behind_the_black_frames():
-    frames = smooth_frames(6)
-    frames[:2] = 3
-    assert first_picture(frames) == 2
-    assert first_picture(np.zeros((4, 5, 5), np.uint8)) == 4
 
 
 def _cut(path, share):

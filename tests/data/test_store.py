@@ -133,7 +133,7 @@ def test_filling_the_frame_cache_holds_the_limit(clip, tmp_path, monkeypatch):
     monkeypatch.setenv("LUS_CACHE_LIMIT", "9.5 kb")
     assert not fill_cache([(clip, None)], 32, tmp_path, 1)
     assert _ages(tmp_path) == {"1h"}
-    monkeypatch.setattr(cache, "read_clip", lambda path: pytest.fail(f"{path} was decoded again"))
+    monkeypatch.setattr(cache, "frames_of", lambda path: pytest.fail(f"{path} was decoded again"))
     assert len(cached_frames(clip, 32, tmp_path)) == 9
 
 
