@@ -34,11 +34,12 @@ def video_frames(path: Path, told: Told) -> Iterator[np.ndarray]:
         rate = stream.average_rate or stream.guessed_rate
         told.fps = float(rate) if rate else None
         grey = _grey(raw_avi=container.format.name == "avi" and stream.codec_context.name == "rawvideo")
-        count = 0
+        count, turned = 0, None
         for frame in _decoded(container, stream):
+            turned = turned or _turn(frame)  # asked once: a frame whose side data were looked at stays in memory until the garbage is collected
             if frame.interlaced_frame:
                 told.note("is interlaced: every other row of a frame is a moment later")
-            yield _turn(frame)(square(grey(frame), aspect, told))
+            yield turned(square(grey(frame), aspect, told))
             count += 1
     if count < whole:
         raise UserError(f"is truncated: {count} of {whole} frames are there; {REPLACE}")
