@@ -18,7 +18,7 @@ from lus_lightning.data.beamspace import clip_geometries
 from lus_lightning.data.cache import cached_frames, fill_cache
 from lus_lightning.data.division import AFTER_CHANGE, Division, kept_division
 from lus_lightning.data.features import FeatureDataset
-from lus_lightning.data.frames import LABELS, LACKS, FrameChoice, frame_table, label_table, labelled, targets, without_label
+from lus_lightning.data.frames import LABELS, LACKS, FrameChoice, frame_table, label_table, labelled, targets, usable_frames, without_label
 from lus_lightning.data.geometry import Geometry
 from lus_lightning.data.patients import check_sides
 from lus_lightning.data.roots import cache_folder
@@ -202,10 +202,11 @@ class LungDataModule(pl.LightningDataModule):
         return f" ({', '.join(f'{n} {reason}' for reason, n in self.unlabelled.items())})" if self.unlabelled else ""
 
     def picture(self, row: int, frame: int) -> np.ndarray:
-        """A frame of clip `row` as the network sees it, (H, W) uint8; of a whole clip (frame -1) the middle one."""
+        """A frame of clip `row` as the network sees it, (H, W) uint8; of a whole clip (frame -1) the middle one of its samples."""
         geometry = self.geometries.get(row) if self.beam_space else None
         frames = cached_frames(Path(self.sources.clips["path"].iloc[row]), self.size, self.cache_dir, geometry)
-        return np.array(frames[frame if frame >= 0 else len(frames) // 2])
+        usable = usable_frames(self.sources.clips.iloc[[row]])[0]
+        return np.array(frames[frame if frame >= 0 else usable[len(usable) // 2]])
 
     # --- loaders --------------------------------------------------------------------------------------------------------------
 

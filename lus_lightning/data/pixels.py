@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-import cv2
+import av
 import numpy as np
 
 from lus_lightning.errors import UserError
@@ -14,6 +14,7 @@ MAX_PIXELS: Final = 2**26
 REPLACE: Final = "export the clip again from the scanner, or take its row out of the table"
 _SQUARE: Final = 0.005
 """Pixels whose sides differ by less are square: resolutions are rounded when they are written."""
+_FORMATS: Final = {np.dtype(np.uint8): "gray", np.dtype(np.uint16): "gray16le"}
 
 
 @dataclass
@@ -50,16 +51,18 @@ def square(frame: np.ndarray, aspect: float, told: Told) -> np.ndarray:
     """A frame (H, W) whose pixels are `aspect` times as wide as high, made wider or narrower so that they are square.
 
     Raises:
-        UserError: the frame would be larger than what is read.
+        UserError: the frame would be larger than what is read, or has values that are not scaled.
     """
     if abs(aspect - 1) < _SQUARE:
         return frame
-    height, width = frame.shape[0], max(1, round(frame.shape[1] * aspect))
-    refuse_large(width, height)
+    if frame.dtype not in _FORMATS:
+        raise UserError("has pixels that are not square, which is read of 8 and 16 bits only; save it with square pixels")
+    width = max(1, round(frame.shape[1] * aspect))
+    refuse_large(width, frame.shape[0])
     told.note(f"its pixels are {aspect:.4g} times as wide as high, so its width was made {width} for {frame.shape[1]}")
-    how = cv2.INTER_CUBIC if aspect > 1 else cv2.INTER_AREA
-    wide = cv2.resize(frame.astype(np.float32), (width, height), interpolation=how).clip(frame.min(), frame.max())
-    return (wide.round() if frame.dtype.kind in "ui" else wide).astype(frame.dtype)
+    stored = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format=_FORMATS[frame.dtype])
+    wide = stored.reformat(width=width, interpolation="BICUBIC").to_ndarray()  # as FFmpeg's command scales
+    return wide if frame.dtype == np.uint8 else wide.clip(0, frame.max())  # whose largest value says how many bits are in use
 
 
 def on_black(grey: np.ndarray, alpha: np.ndarray) -> np.ndarray:
@@ -68,8 +71,9 @@ def on_black(grey: np.ndarray, alpha: np.ndarray) -> np.ndarray:
 
 
 def eight_bits(read: Callable[[], Iterator[np.ndarray]], told: Told) -> Iterator[np.ndarray]:
-    """The frames that `read` gives as uint8. Whole numbers beyond 255 are scaled by the bits in use over the whole clip, for which it is read
-    twice; other numbers are taken as 0-255.
+    """The frames that `read` gives as uint8.
+
+    Whole numbers beyond 255 are scaled by the bits in use over the clip, for which it is read twice. Other numbers are taken as 0-255.
 
     Raises:
         UserError: NaN or infinite pixels, or pixels outside 0-255 (whole numbers: 0-65535), or from 0 to 1.

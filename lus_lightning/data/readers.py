@@ -1,4 +1,4 @@
-"""Clips from files, frame by frame: videos (`videos.py`), stills and stacks (`stills.py`), folders of stills, arrays. All become uint8 luma."""
+"""Clips from files, frame by frame and as uint8 luma: videos (`videos.py`), stills and stacks (`stills.py`), folders of stills, arrays."""
 
 import re
 from collections.abc import Iterator
@@ -40,7 +40,7 @@ def frames_of(path: Path, told: Told | None = None) -> Iterator[np.ndarray]:
     """Read a clip frame by frame, each (H, W) uint8 luma, holding a few of them only: the one way in which files are decoded.
 
     A clip is a video, a GIF, a still, several stills in one file (a TIFF stack, an animated PNG or WebP), a folder of stills (in natural
-    order: frame 2 before frame 10) or a `.npy` array, (T, H, W) or (H, W). Frames come as they are to be shown: turned, their pixels square,
+    order: frame 2 before frame 10) or a `.npy` array, (T, H, W) or (H, W). Frames come as they are to be shown: turned, with square pixels,
     transparent ground black, values of more than 8 bits scaled by the bits in use over the clip. Black and repeated ones are among them.
 
     Args:
@@ -121,6 +121,8 @@ def _array(path: Path) -> np.ndarray:
     array = array[None] if array.ndim == 2 else array
     if array.ndim != 3 or 0 in array.shape:
         raise UserError(f"holds an array of shape {array.shape}; it needs (frames, height, width)")
+    if array.dtype.kind not in "buif":
+        raise UserError(f"holds values of type {array.dtype}; write whole numbers, or finite ones in 0-255")
     refuse_large(*array.shape[:0:-1])
     return array.view(np.ndarray)
 

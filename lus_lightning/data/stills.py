@@ -44,11 +44,11 @@ def picture_frames(path: Path, told: Told) -> Iterator[np.ndarray]:
 def _opened(path: Path) -> Iterator[Image.Image]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # what is too large is told in a sentence
-        try:
-            image = Image.open(path)
-        except Image.DecompressionBombError:
-            raise UserError("claims a picture of more than 170 million pixels, which is not read; write it smaller") from None
-        with image:
+        with path.open("rb") as file:  # a path would be mapped into memory, where Pillow 13 garbles a TIFF that is turned
+            try:
+                image = Image.open(file)
+            except Image.DecompressionBombError:
+                raise UserError("claims a picture of more than 170 million pixels, which is not read; write it smaller") from None
             yield image
 
 
@@ -58,7 +58,7 @@ def _numbers(image: Image.Image, told: Told) -> range:
     if image.format == "MPO":
         told.note(f"of the {count} pictures in it the first is read")
         return range(1)
-    stack = re.search(r"\bimages=(\d+)", str(image.info.get("description", ""))) if image.format == "TIFF" else None
+    stack = re.search(r"\bimages=(\d+)", str(getattr(image, "tag_v2", {}).get(ExifTags.Base.ImageDescription)))
     if stack and int(stack[1]) > count:  # ImageJ's way beyond 4 GB
         raise UserError(f"holds {stack[1]} pictures behind one another that its TIFF directory does not list; save it as a stack of pages")
     # The still that an animated PNG shows where animation is unknown is no frame of it.
@@ -72,7 +72,7 @@ def _refuse(image: Image.Image) -> None:
         UserError: colours or alpha of 16 bits, of which it keeps the upper 8, 16 bits stored inverted, or a resolution of no known meaning.
     """
     deep = image.mode.startswith("I")
-    if ";16" in str(image.tile) and not deep:
+    if ";16" in str(getattr(image, "tile", "")) and not deep:
         raise UserError("has colours or transparency of 16 bits, which are not read; save it as grey of 16 bits, or with 8 bits")
     if deep and getattr(image, "tag_v2", {}).get(ExifTags.Base.PhotometricInterpretation) == _WHITE_IS_ZERO:
         raise UserError("stores 16 bits inverted (its PhotometricInterpretation is WhiteIsZero), which is not read; save it as BlackIsZero")

@@ -1,9 +1,9 @@
 """Videos through PyAV: the frames that a player shows, in order."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import av
 import numpy as np
@@ -29,14 +29,15 @@ def video_frames(path: Path, told: Told) -> Iterator[np.ndarray]:
         stream = _stream(container, told)
         listed = sum(1 for entry in stream.index_entries if entry.size and not entry.is_discard)
         # An edit list shows fewer frames than there are, and an AVI counts the gaps between frames too; where it is cut so is its list.
-        whole = stream.frames if not listed or container.format.name == "avi" and _is_cut(path) else listed
+        whole = stream.frames if not listed or (container.format.name == "avi" and _is_cut(path)) else listed
         aspect = float(stream.sample_aspect_ratio or 1)
         rate = stream.average_rate or stream.guessed_rate
         told.fps = float(rate) if rate else None
         grey = _grey(raw_avi=container.format.name == "avi" and stream.codec_context.name == "rawvideo")
-        count, turned = 0, None
+        turned: Callable[[np.ndarray], np.ndarray] | None = None
+        count = 0
         for frame in _decoded(container, stream):
-            turned = turned or _turn(frame)  # asked once: a frame whose side data were looked at stays in memory until the garbage is collected
+            turned = turned or _turn(frame)  # once: a frame whose side data were looked at stays in memory for long
             if frame.interlaced_frame:
                 told.note("is interlaced: every other row of a frame is a moment later")
             yield turned(square(grey(frame), aspect, told))
@@ -48,15 +49,18 @@ def video_frames(path: Path, told: Told) -> Iterator[np.ndarray]:
 
 
 def _stream(container: "av.container.InputContainer", told: Told) -> "av.VideoStream":
-    stream = container.streams.best("video")
-    if not isinstance(stream, av.VideoStream):
+    streams = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
+    if not streams:
         raise UserError(f"holds no video stream: it is no video, or its end is missing; {REPLACE}")
-    if stream.codec_context is None:
+    if any(s.codec_context is None for s in streams):
         raise UserError("is of a codec that FFmpeg does not know; convert it, for example to H.264 in MP4")
-    refuse_large(stream.codec_context.width, stream.codec_context.height)
-    others = [s for s in container.streams.video if s is not stream and not s.disposition & av.stream.Disposition.attached_pic]
-    if others:
-        told.note(f"of the {len(others) + 1} videos in it the one of {stream.codec_context.width} x {stream.codec_context.height} is read")
+    stream = max(streams, key=lambda s: s.codec_context.width * s.codec_context.height)
+    width, height = stream.codec_context.width, stream.codec_context.height
+    refuse_large(width, height)
+    if stream.metadata.get("alpha_mode") == "1":
+        told.note("its transparency lies in a layer of its own, which is not read")
+    if len(streams) > 1:
+        told.note(f"of the {len(streams)} videos in it the one of {width} x {height} is read")
     return stream
 
 
@@ -95,15 +99,16 @@ def _turn(frame: av.VideoFrame) -> Callable[[np.ndarray], np.ndarray]:
     Raises:
         UserError: it is none of the eight ways to put a rectangle on a grid.
     """
-    matrix = frame.side_data.get(Type.DISPLAYMATRIX)
-    if matrix is None:
+    data: Mapping[Any, Any] = frame.side_data
+    if Type.DISPLAYMATRIX not in data:
         return lambda picture: picture
     # A point (column, row) is shown at (a column + c row, b column + d row).
-    (a, b, _), (c, d, _), _ = np.frombuffer(bytes(matrix), np.int32).reshape(3, 3) / 65536
+    (a, b, _), (c, d, _), _ = np.frombuffer(bytes(data[Type.DISPLAYMATRIX]), np.int32).reshape(3, 3) / 65536
     quarter = abs(b) > abs(a)
     to_columns, to_rows, *skewed = (c, b, a, d) if quarter else (a, d, b, c)
     if max(map(abs, skewed)) > 0.01 or not to_columns or not to_rows:
-        raise UserError(f"is to be shown turned by {frame.rotation} degrees, and only quarter turns are read; write it upright")
+        angle = np.degrees(np.arctan2(c, a))
+        raise UserError(f"is to be shown turned by {angle:.0f} degrees, and only quarter turns are read; write it upright")
     return partial(_placed, quarter=quarter, columns=int(np.sign(to_columns)), rows=int(np.sign(to_rows)))
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from clip_files import CONTAINERS, smooth_frames, write_stills, write_video
+from container_writers import trimmed, video
 from PIL import Image
 
 from lus_lightning.data.readers import read_clip
@@ -110,6 +111,12 @@ def _sizes(tmp_path):
     return folder
 
 
+def _depths(tmp_path):
+    folder = write_stills(tmp_path / "mixed", smooth_frames(2))
+    Image.fromarray(np.full((48, 64), 4000, np.uint16)).save(folder / "frame_0.png")
+    return folder
+
+
 def _sound_only(tmp_path):
     import av
 
@@ -136,6 +143,11 @@ BAD_FILES = {
         "truncated: 2[0-9] of 50 frames",
     ),
     "mpeg cut": (lambda t: _cut(write_video(t / "clip.mpeg", _noise(50)), 0.6), "frame [0-9]+ is corrupt"),
+    "mp4 cut that was trimmed before": (lambda t: _cut(trimmed("clip.mp4", 8, movflags="faststart")(t), 0.7), "truncated"),
+    "avi with gaps cut": (lambda t: _cut(video("clip.avi", "ffv1", times=[0, 1, 2, 7, 8, 14])(t), 0.85), "truncated"),
+    "array of words": (lambda t: _saved(t / "clip.npy", np.array([[["a", "b"]]])), "values of type <U1"),
+    "array of true and false": (lambda t: _saved(t / "clip.npy", np.ones((2, 3, 4), bool)), "from 0 to 1"),
+    "depths differ": (_depths, "differ in depth \\(uint16 and uint8\\)"),
     "gif cut": (lambda t: _cut(write_video(t / "clip.gif", smooth_frames(20)), 0.6), "truncated"),
     "jpeg cut": (lambda t: _cut(_tiff(t / "still.jpg", smooth_frames(1)[0]), 0.7), "truncated"),
     "png cut": (lambda t: _cut(_tiff(t / "still.png", smooth_frames(1)[0]), 0.7), "truncated"),
