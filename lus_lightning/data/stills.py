@@ -76,15 +76,16 @@ def _refuse(image: Image.Image) -> None:
         raise UserError("has colours or transparency of 16 bits, which are not read; save it as grey of 16 bits, or with 8 bits")
     if deep and getattr(image, "tag_v2", {}).get(ExifTags.Base.PhotometricInterpretation) == _WHITE_IS_ZERO:
         raise UserError("stores 16 bits inverted (its PhotometricInterpretation is WhiteIsZero), which is not read; save it as BlackIsZero")
-    x, y = image.info.get("jfif_density", (1, 1))
-    if image.format in ("JPEG", "MPO") and image.info.get("jfif_unit") == 0 and x != y:
+    # A ratio without a unit: FFmpeg writes width to height here, the formats' own texts mean pixels to the right to pixels downwards.
+    x, y = image.info.get("aspect") or (image.info["jfif_density"] if image.info.get("jfif_unit") == 0 else (1, 1))
+    if x != y:
         raise UserError(f"has pixels that are not square, and programs differ in what {x} to {y} means here; save it with square pixels")
 
 
 def _shown(image: Image.Image, told: Told) -> np.ndarray:
     # Read before the pixels: Pillow turns a TIFF as it loads it, and drops the tag.
     quarter = image.getexif().get(ExifTags.Base.Orientation, 1) in _QUARTER_TURNS
-    x, y = image.info.get("aspect") or image.info.get("dpi") or image.info.get("resolution") or (1, 1)
+    x, y = image.info.get("dpi") or image.info.get("resolution") or (1, 1)
     aspect = float(y) / float(x) if x and y else 1.0
     clear = image.info.get("transparency")
     picture = ImageOps.exif_transpose(image)

@@ -106,6 +106,8 @@ def aspects():
     deep = opencv("deep.png", SLOPES_WIDE[:1].astype(np.uint16) * 16)
     yield Case(kind, ".png of 12 bits", with_density(deep), _scaled(SLOPES[:1], 12), says, "0.5 times")
     yield Case(kind, ".jpg without a unit", with_density(pillow("ratio.jpg", frames=WIDE[:1])), "programs differ in what 2 to 1 means")
+    ratio = with_density(pillow("ratio.png", frames=WIDE[:1]), unit=0)
+    yield Case(kind, ".png without a unit", ratio, "programs differ in what 2 to 1 means")
     numbers = pillow("float.tif", frames=WIDE[:1].astype(np.float32), dpi=(300, 150))
     yield Case(kind, ".tif of 32 bits", numbers, "read of 8 and 16 bits only")
     square = pillow("square.jpg", frames=FRAMES[:1], quality=100, dpi=(300, 299))

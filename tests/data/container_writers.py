@@ -178,14 +178,14 @@ def cielab(folder):
     return folder / "lab.tif"
 
 
-def with_density(write):
-    """The picture of another writer, with twice as many pixels to the right as downwards: a PNG per metre, a JPEG without a unit."""
+def with_density(write, unit=1):
+    """Another writer's picture, with twice as many pixels to the right as downwards: a PNG per metre (`unit` 1), a JPEG without a unit."""
 
     def written(folder):
         path = write(folder)
         data = path.read_bytes()
         if path.suffix == ".png":
-            chunk = b"pHYs" + struct.pack(">IIB", 12000, 6000, 1)
+            chunk = b"pHYs" + (struct.pack(">IIB", 12000, 6000, 1) if unit else struct.pack(">IIB", 2, 1, 0))
             data = data[:33] + struct.pack(">I", 9) + chunk + struct.pack(">I", zlib.crc32(chunk)) + data[33:]
         else:
             at = data.index(b"JFIF") + 7
