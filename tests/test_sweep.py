@@ -128,14 +128,11 @@ def test_a_sweep_in_which_no_trial_has_a_value_says_so(tmp_path):
         run_here(sweep, tmp_path / "sweep", trials=2, extra=[])
 
 
-BEST_OF_THREE = (
-    TRIAL
-    + """
+BEST_OF_THREE = TRIAL + """
 values = [0.1, 0.6, 0.2]
 json.dump({"final": {"val/qwk": values[-1]}, "best": {"epoch": 1}}, open(folder + "/run.json", "w"))
 open(folder + "/curves.csv", "w").write("epoch,val/qwk\\n" + "".join(f"{e},{v}\\n" for e, v in enumerate(values)))
 """
-)
 
 
 def test_a_trial_whose_recipe_keeps_the_best_epoch_is_scored_by_that(tmp_path, capsys):
