@@ -130,8 +130,9 @@ def gathered(trainer: pl.Trainer, parts: Sequence[pd.DataFrame], folder: Path, k
 
 
 def _named(table: pd.DataFrame, data: Any, labels: str) -> pd.DataFrame:
-    """Add clip, patient, exam, zone, protocol and (of scores) standard, by `row`."""
-    names = data.sources.clips.reindex(columns=["clip", "patient", "exam", "zone", "protocol", "standard", "orientation"])
+    """Add names, (of scores) standard, and which data the clip is of, by `row`: each pass says so itself, for its own rows."""
+    columns = ["clip", "patient", "exam", "zone", "protocol", "standard", "orientation", "data", "fingerprint", "simulated"]
+    names = data.sources.clips.reindex(columns=columns)
     table = table.assign(split=np.array(SPLITS)[table["split"]])
     table = table.join(names if labels == "score" else names.assign(standard=None), on="row")
     return table.sort_values(["split", "row", "frame", "member"], ignore_index=True)

@@ -18,7 +18,18 @@ from lus_lightning.data.beamspace import clip_geometries
 from lus_lightning.data.cache import cached_frames, fill_cache
 from lus_lightning.data.division import AFTER_CHANGE, Division, kept_division
 from lus_lightning.data.features import FeatureDataset
-from lus_lightning.data.frames import LABELS, LACKS, FrameChoice, frame_table, label_table, labelled, targets, usable_frames, without_label
+from lus_lightning.data.frames import (
+    LABELS,
+    LACKS,
+    WITHOUT,
+    FrameChoice,
+    frame_table,
+    label_table,
+    labelled,
+    targets,
+    usable_frames,
+    without_label,
+)
 from lus_lightning.data.geometry import Geometry
 from lus_lightning.data.patients import check_sides
 from lus_lightning.data.roots import cache_folder
@@ -221,10 +232,7 @@ class LungDataModule(pl.LightningDataModule):
             UserError: nothing is labelled.
         """
         if self.split is None:
-            raise UserError(
-                f"no clip in {self._root()} {LACKS[self.labels]}{self._reasons()}; unlabelled clips can only be predicted:"
-                " `python -m lus_lightning predict`; labels come from a table index.csv beside the clips"
-            )
+            raise UserError(f"no clip in {self._root()} {LACKS[self.labels]}{self._reasons()}; {WITHOUT[self.labels]}")
         return self.samples[(self.samples["split"] == split) & labelled(self.samples)].reset_index(drop=True)
 
     def train_dataloader(self) -> ResumableLoader:

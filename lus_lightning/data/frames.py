@@ -110,6 +110,14 @@ def labelled(frames: pd.DataFrame) -> np.ndarray:
 
 LACKS: Final = {"score": "has a score", "sign": "is known to show one sign alone", "signs": "has a sign that anybody looked for"}
 """What a clip without a label fails to meet."""
+_PREDICT: Final = "unlabelled clips can only be predicted: `python -m lus_lightning predict`; labels come from a table index.csv there"
+WITHOUT: Final = {
+    "score": _PREDICT,
+    "sign": "to learn each sign on its own, where what nobody looked for takes no part, add --config with/multilabel (with make:"
+    ' ARGS="--config with/multilabel")',
+    "signs": _PREDICT,
+}
+"""What to do where no clip has a label."""
 
 
 def without_label(clips: pd.DataFrame, labels: str) -> dict[str, int]:

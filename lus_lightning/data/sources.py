@@ -20,7 +20,8 @@ class Sources:
     """One or two data roots: where training comes from, and perhaps another to test on.
 
     `clips` is the sample index of both (column `source`: 0 or 1), its files absolute, without any `truth_*` column, and with
-    `own_clip` and `own_patient` (the names in the root's own index), `content` (hash of the clip's files) and `file` (of the clip alone).
+    `own_clip` and `own_patient` (the names in the root's own index), `content` (hash of the clip's files), `file` (of the clip alone)
+    and the root's `data` (its name), `fingerprint` and `simulated`.
     """
 
     clips: pd.DataFrame
@@ -62,13 +63,14 @@ def read_sources(root: str | Path, test_root: str | Path | None, adapter: str | 
     roots = [root] if test_root is None else [root, test_root]
     indices = tuple(build_index(r, adapter if i == 0 else None, cache_dir=cache_dir) for i, r in enumerate(roots))
     local = [local_root(r, cache_dir) for r in roots]
-    names = _root_names(indices, local)
+    names, simulated = _root_names(indices, local), tuple((folder / "study.yaml").is_file() for folder in local)
     if len(roots) == 2:
         _refuse_same(indices, names)
     tables = []
     for i, (index, folder) in enumerate(zip(indices, local, strict=True)):
         table = index.table.assign(source=i, content=list(index.contents), file=list(index.clip_files))
         table = table.assign(own_clip=table["clip"], own_patient=table["patient"])
+        table = table.assign(data=names[i], fingerprint=index.fingerprint, simulated=simulated[i])
         for column in FILE_COLUMNS:
             if column in table:
                 table[column] = [str(folder / p) if isinstance(p, str) else None for p in table[column]]
@@ -85,7 +87,7 @@ def read_sources(root: str | Path, test_root: str | Path | None, adapter: str | 
         columns=["clip", "truth_score", "frame_labels"]
     )
     clips = both[[c for c in both if not str(c).startswith("truth_")]]
-    return Sources(clips, indices, tuple((folder / "study.yaml").is_file() for folder in local), names, truth)
+    return Sources(clips, indices, simulated, names, truth)
 
 
 def _root_names(indices: Sequence[Index], folders: Sequence[Path]) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from lus_lightning.data.identity import write_table, write_whole
@@ -66,7 +67,7 @@ def make_report(run: Path, others: Mapping[str, Path] | None = None, replicates:
     folder = this.folder / "report"
     page = folder / "index.html"
     page.unlink(missing_ok=True)  # written last: a page never stands over another report's files
-    write_tables(folder, sections, metrics["members"], this.provenance)
+    write_tables(folder, sections, metrics, this)
     content = metrics_content(this, metrics, other_metrics, sections, published, paper)
     content["warnings"] = warnings_of(this, metrics, headline)
     examples = paper.examples(published) if paper and published and paper.examples else None
@@ -172,13 +173,15 @@ def changes_of(run: Run) -> list[dict[str, str]]:
     return [{"key": c["key"], "what": what(c["key"]), "paper": text(c["paper"]), "here": text(c["here"])} for c in changes]
 
 
-def write_tables(folder: Path, sections: list[Section], members: Mapping[str, Any], provenance: Mapping[str, Any]) -> None:
+def write_tables(folder: Path, sections: list[Section], metrics: Mapping[str, Any], run: Run) -> None:
     """A CSV file for every table, all metrics (`metrics.csv`) and all confusion matrices (`confusions.csv`)."""
+    where = {split: run.provenance_of(split) for split in dict.fromkeys(metrics["split_of"].values())}
     for section in sections:
         for table in (*section.tables, *(figure.table for figure in section.figures if figure.table)):
-            write_table(folder / f"{table.name}.csv", table.long(provenance))
-    write_table(folder / "metrics.csv", metrics_long(members).assign(**provenance))
-    write_table(folder / "confusions.csv", confusions_long(members).assign(**provenance))
+            write_table(folder / f"{table.name}.csv", table.long(run.provenance_of(table.split) if table.split else run.provenance))
+    for name, long in (("metrics", metrics_long(metrics["members"])), ("confusions", confusions_long(metrics["members"]))):
+        origin = pd.DataFrame([where[metrics["split_of"][member]] for member in long["member"]])
+        write_table(folder / f"{name}.csv", long.join(origin))
 
 
 def render(
@@ -223,8 +226,8 @@ def environment() -> Environment:
 def stamp(run: Run, table: Table) -> str:
     """What a table says of its numbers' origin."""
     measured = table.cells[table.cells["n"] > 0]
-    where = run.provenance
-    words = [f"{where['data']} ({'simulated' if run.simulated else 'real'})"]
+    where = run.provenance_of(table.split) if table.split else run.provenance
+    words = [f"{where['data']} ({'simulated' if where['simulated'] else 'real'})"]
     words += [f"trained on {where['trained_on']}"] if "trained_on" in where else []
     words += [f"split by {where['split_unit']}", f"seed {where['seed']}"]
     if len(measured):

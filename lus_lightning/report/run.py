@@ -9,6 +9,7 @@ import pandas as pd
 
 from lus_lightning.data.tables import read_own
 from lus_lightning.errors import UserError
+from lus_lightning.evaluation.evaluate import QUOTED
 
 
 @dataclass(frozen=True)
@@ -29,23 +30,30 @@ class Run:
 
     @property
     def data_name(self) -> str:
-        """Name of the data that it was tested on."""
-        return str(self.info["data"].get("test_name", self.info["data"]["name"]))
+        """Name of the data that the quoted rows are of."""
+        return str(self.provenance["data"])
 
     @property
     def simulated(self) -> bool:
-        """Whether it was tested on simulated clips."""
-        return bool(self.info["data"].get("test_simulated", self.info["data"]["simulated"]))
+        """Whether the quoted rows are of simulated clips."""
+        return bool(self.provenance["simulated"])
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """What every table says of where its numbers come from."""
-        training = {"trained_on": self.info["data"]["name"]} if "test_name" in self.info["data"] else {}
+        """What every table of the quoted rows says of where its numbers come from."""
+        return self.provenance_of(next(split for split in QUOTED if split in set(self.predictions["split"])))
+
+    def provenance_of(self, split: str) -> dict[str, Any]:
+        """The same of another part of the predictions: as its rows say, for it may be of other data, and of another day."""
+        rows = self.predictions[self.predictions["split"] == split]
+        here = {name: " and ".join(map(str, rows[name].unique())) for name in ("data", "fingerprint")}
+        training = {"trained_on": self.info["data"]["name"]} if here["data"] != self.info["data"]["name"] else {}
         data, seed = self.info["data"], self.info["seed"]
         seeds = {"split": data.get("split_seed", seed), "batches": data.get("batch_seed", seed)}
         others = [f"{what} {value}" for what, value in seeds.items() if value != seed]
         told = f"{seed} ({', '.join(others)})" if others else seed
-        return {"data": self.data_name, **training, "simulated": self.simulated, "split_unit": data["split_unit"], "seed": told}
+        units = " and ".join(self.split["unit"].unique())
+        return {**here, **training, "simulated": bool(rows["simulated"].any()), "split_unit": units, "seed": told}
 
     def of(self, member: str, split: str = "test") -> pd.DataFrame:
         """Rows of one member that have a label."""
@@ -57,7 +65,7 @@ def load_run(folder: str | Path) -> Run:
     """Read `run.json`, `predictions.parquet`, `split.csv` and, where they are, `selection.csv` and `truth.parquet`.
 
     Raises:
-        UserError: the folder or one of the first three is missing, or `run.json` cannot be read or lacks an entry.
+        UserError: the folder or one of the first three is missing, or one of them cannot be read or lacks an entry.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -73,10 +81,13 @@ def load_run(folder: str | Path) -> Run:
     absent += [f"data.{key}" for key in ("name", "simulated", "split_unit") if key not in info.get("data", {})]
     if absent:
         raise UserError(f"{folder / 'run.json'} does not say {', '.join(absent)}: run `fit` again")
+    predictions = pd.read_parquet(folder / "predictions.parquet")
+    if absent := [column for column in ("data", "fingerprint", "simulated") if column not in predictions]:
+        raise UserError(f"{folder / 'predictions.parquet'} does not say which data it is of (no {', '.join(absent)}): run `test` again")
     return Run(
         folder=folder,
         info=info,
-        predictions=pd.read_parquet(folder / "predictions.parquet"),
+        predictions=predictions,
         split=read_own(folder / "split.csv"),
         selection=read_own(path) if (path := folder / "selection.csv").is_file() else None,
         truth=pd.read_parquet(path) if (path := folder / "truth.parquet").is_file() else None,

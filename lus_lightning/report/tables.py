@@ -60,6 +60,7 @@ class Table:
         digits: decimals shown on the page (files hold all).
         notes: sentences below the table.
         noun: what `n` counts.
+        split: the part of the predictions that it is of; empty: the quoted one.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Table:
     digits: int = 1
     notes: tuple[str, ...] = ()
     noun: str = "images"
+    split: str = ""
 
     @property
     def columns(self) -> list[str]:

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pandas as pd
+from run_builder import of_data
 
 FRAMES = (7, 40)
 """Shortest and longest clip."""
@@ -100,9 +101,9 @@ def write_run(folder, folds=0, simulated=True, baseline=True, n_patients=24, map
 
 def write(folder, predicted, table, recipe, simulated, folds):
     folder.mkdir(parents=True, exist_ok=True)
-    predicted.to_parquet(folder / "predictions.parquet", index=False)
     table.assign(unit="patient")[["clip", "patient", "unit", "split", "fold"]].to_csv(folder / "split.csv", index=False)
     data = {"name": "corso-study" if simulated else "covid-blues", "fingerprint": "ab", "simulated": simulated, "split_unit": "patient"}
+    of_data(predicted, data).to_parquet(folder / "predictions.parquet", index=False)
     info = {"recipe": recipe, "overlays": [], "changes": [], "data": data, "seed": 0, "networks": [], "task": "score"}
     if folds:
         # Of each fold, what is neither tested nor validated on: the next fold is validated on.

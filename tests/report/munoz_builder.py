@@ -5,6 +5,7 @@ from dataclasses import fields
 
 import numpy as np
 import pandas as pd
+from run_builder import of_data
 
 from lus_lightning.evaluation.segmentation import clip_counts
 from lus_lightning.labels import MASK_CLASSES
@@ -78,10 +79,10 @@ def write_run(folder, with_masks=True, classifier=True, simulated=True, n_patien
 
 def write(folder, table, recipe, simulated):
     folder.mkdir(parents=True, exist_ok=True)
-    table.to_parquet(folder / "predictions.parquet", index=False)
     each = table.drop_duplicates("clip")[["clip", "patient", "split", "fold"]]
     more = each.head(4).assign(clip=[f"t{i}" for i in range(4)], patient="q", split="train")
     pd.concat([each, more]).assign(unit="patient").to_csv(folder / "split.csv", index=False)
     data = {"name": "munoz-study" if simulated else "covid-blues", "fingerprint": "ab", "simulated": simulated, "split_unit": "patient"}
+    of_data(table, data).to_parquet(folder / "predictions.parquet", index=False)
     info = {"recipe": recipe, "overlays": [], "changes": [], "data": data, "seed": 0, "networks": [], "task": "score"}
     (folder / "run.json").write_text(json.dumps(info))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from run_builder import member_rows, opinions
+from run_builder import member_rows, of_data, opinions
 
 from lus_lightning.labels import ZONES
 
@@ -31,10 +31,10 @@ def write_raillard_run(folder: Path, seed=0, patients=9, protocol="12", networks
         rows = member_rows(every, network, opinions(rng, every, skill), every["split"])
         parts.append(rows.assign(protocol=protocol, standard="raillard"))
     folder.mkdir(parents=True, exist_ok=True)
-    pd.concat(parts, ignore_index=True).to_parquet(folder / "predictions.parquet", index=False)
     clips = every.drop_duplicates("clip").assign(unit="patient", split=lambda t: t["split"].replace("oof", "train"))
     clips[["clip", "patient", "unit", "split", "fold"]].to_csv(folder / "split.csv", index=False)
     data = {"name": "raillard-study", "fingerprint": "77aa", "simulated": simulated, "split_unit": "patient", "left_out": 0}
+    of_data(pd.concat(parts, ignore_index=True), data).to_parquet(folder / "predictions.parquet", index=False)
     info = {"recipe": "raillard", "overlays": [], "changes": [], "data": data, "seed": seed, "networks": networks, "device": "cpu",
             "member_seconds": {network: 180.0 * (i + 1) for i, network in enumerate(networks)}, "seconds": 700.0}  # fmt: skip
     (folder / "run.json").write_text(json.dumps(info))

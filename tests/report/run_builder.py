@@ -40,6 +40,11 @@ def member_rows(table, member, probs, split, pred=None):
     return rows.drop(columns=["truth_score", "level"])
 
 
+def of_data(table, data):
+    """The predictions as a pass on the data of `run.json` leaves them."""
+    return table.assign(data=data["name"], fingerprint=data["fingerprint"], simulated=data["simulated"])
+
+
 def write_run(folder: Path, seed=0, n_test=12, n_train=25, select=True, simulated=True, unit="patient", changes=None):
     """Write a run folder; the images are those of `seed`, the networks' opinions differ with `select`."""
     rng = np.random.default_rng(seed)
@@ -64,13 +69,13 @@ def write_run(folder: Path, seed=0, n_test=12, n_train=25, select=True, simulate
         own = oof[[f"p_{c}" for c in range(4)]].to_numpy()[np.arange(len(oof)), oof["target"]]
         chosen = oof[["row", "frame", "clip", "patient", "zone", "fold", "target"]]
         chosen.assign(p_own=own, pred=oof["pred"], kept=oof["pred"] == oof["target"]).to_csv(folder / "selection.csv", index=False)
-    pd.concat(parts, ignore_index=True).to_parquet(folder / "predictions.parquet", index=False)
     both = pd.concat([train.assign(split="train"), test.assign(split="test")]).drop_duplicates("clip")
     both.assign(unit=unit)[["clip", "patient", "unit", "split", "fold"]].to_csv(folder / "split.csv", index=False)
     if simulated:
         pd.concat([train, test])[["clip", "frame", "truth_score"]].to_parquet(folder / "truth.parquet", index=False)
     data = {"name": "xing-study" if simulated else "covid-blues", "fingerprint": "3f9a1c2b", "simulated": simulated, "split_unit": unit,
             "left_out": 0}  # fmt: skip
+    of_data(pd.concat(parts, ignore_index=True), data).to_parquet(folder / "predictions.parquet", index=False)
     quick = [
         {"key": "data.init_args.batch_size", "paper": 4, "here": 16},
         {"key": "data.init_args.iterations", "paper": 2000, "here": 500},

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from run_builder import tables_of
+from run_builder import of_data, tables_of
 from sklearn.metrics import accuracy_score, cohen_kappa_score, confusion_matrix, precision_recall_fscore_support, roc_auc_score
 
 from lus_lightning.labels import SIGNS
@@ -48,12 +48,12 @@ def several_signs(rng):
 def write_run(folder, task):
     folder.mkdir()
     table = (only_sign if task == "sign" else several_signs)(np.random.default_rng(4))
-    table.to_parquet(folder / "predictions.parquet", index=False)
     clips = table.drop_duplicates("clip")[["clip", "patient", "split", "fold"]]
     more = clips.head(4).assign(clip=[f"t{i}" for i in range(4)], patient="q", split="train")
     pd.concat([clips, more]).assign(unit="patient").to_csv(folder / "split.csv", index=False)
     unlabelled = {"several signs": 11, "no sign": 3} if task == "sign" else {"nobody looked for any sign": 5}
     data = {"name": "pocus", "fingerprint": "ab", "simulated": False, "split_unit": "patient", "left_out": 0, "unlabelled": unlabelled}
+    of_data(table, data).to_parquet(folder / "predictions.parquet", index=False)
     info = {"recipe": "four-signs", "overlays": [], "changes": [], "data": data, "seed": 0, "networks": [], "task": task}
     (folder / "run.json").write_text(json.dumps(info))
     return folder

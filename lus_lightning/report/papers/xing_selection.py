@@ -1,5 +1,6 @@
 """Xing et al. 2022, stage 1: its networks (Table 3), what it keeps (Table 4), and on simulated clips whether it keeps the right ones."""
 
+from dataclasses import replace
 from functools import partial
 from itertools import product
 
@@ -18,14 +19,15 @@ def selection_section(results: Results) -> list[Section]:
     selection = results.run.selection
     if selection is None:
         return []
-    tables = [fold_networks_table(results), kept_table(results, selection), share_table(results, selection)]
+    tables = [kept_table(results, selection), share_table(results, selection)]
     text = (
         "A training image is kept if the network that did not see it gives its label. Table 4 is of the training patients, Table 3 of the"
         " test patients.",
     )
     if results.run.truth is not None:
         tables.append(truth_table(results, selection, results.run.truth))
-    return [Section("Stage 1: the selection (Tables 3 and 4)", text, (*tables, patients_table(selection)))]
+    tables = [replace(table, split="oof") for table in (*tables, patients_table(selection))]
+    return [Section("Stage 1: the selection (Tables 3 and 4)", text, (fold_networks_table(results), *tables))]
 
 
 def fold_networks_table(results: Results) -> Table:
