@@ -17,7 +17,7 @@ def trained(tiny_study, tmp_path_factory):
     """A run whose best epoch is not its last: its steps are too long."""
     run = tmp_path_factory.mktemp("best") / "run"
     main(["fit", *words(RECIPE, QUICK, tiny_study, run, "--checkpoint.monitor=val/loss", "--trainer.max_epochs=4",
-                        "--model.init_args.lr=0.1", "--data.init_args.iterations=3")])  # fmt: skip
+                        "--model.init_args.lr=0.05", "--data.init_args.iterations=3")])  # fmt: skip
     return run
 
 
