@@ -131,11 +131,33 @@ def test_a_corrected_label_is_the_one_that_is_tested_if_asked_for(data, trained)
     assert (table["target"].to_numpy() == truth[table["clip"]].to_numpy()).all()
 
 
-@pytest.mark.parametrize("option", ["--data.init_args.split.test_share=0.5", "--data.init_args.split.seed=3"])
+@pytest.mark.parametrize("option", ["--data.init_args.split.test_share=0.5", "--data.init_args.split.seed=3", "--seed_everything=7"])
 def test_another_division_than_the_checkpoints_is_refused(option, trained, capsys):
     with pytest.raises(SystemExit):
         again("test", trained, option)
     assert "divided otherwise" in capsys.readouterr().err
+
+
+CONDITIONS = {"torch": ("versions", "torch", "0.1"), "processes": ("processes", None, 4), "device": ("device", None, "tpu")}
+
+
+@pytest.mark.parametrize("what", CONDITIONS)
+def test_other_versions_devices_or_processes_than_in_training_are_told_in_the_terminal_and_on_the_page(what, trained, capsys):
+    entry, name, other = CONDITIONS[what]
+    info = json.loads((trained / "run.json").read_text())
+    info[entry] = info[entry] | {name: other} if name else other
+    (trained / "run.json").write_text(json.dumps(info))
+    again("fit", trained, "--trainer.max_epochs=2")
+    assert f"{what} was {other} and is" in capsys.readouterr().out
+    again("test", trained)
+    assert "other conditions" not in capsys.readouterr().out  # as the training that went on
+    main(["report", str(trained)])
+    assert f"The training went on under other conditions: {what} was {other} and is" in (trained / "report" / "index.html").read_text()
+    (trained / "run.json").write_text(json.dumps(json.loads((trained / "run.json").read_text()) | {entry: info[entry]}))
+    again("test", trained)
+    assert f"{what} was {other} and is" in capsys.readouterr().out
+    main(["report", str(trained)])
+    assert f"It was tested under other conditions: {what} was {other} and is" in (trained / "report" / "index.html").read_text()
 
 
 def test_other_data_than_it_was_trained_on_are_refused_and_the_option_named(trained, tiny_signs, capsys):

@@ -10,8 +10,9 @@ import pytorch_lightning as pl
 from pytorch_lightning.cli import SaveConfigCallback
 
 from lus_lightning import __version__
+from lus_lightning.console import say
 from lus_lightning.data.identity import whole_file, write_table
-from lus_lightning.runs import is_dry, record, write_record
+from lus_lightning.runs import flat, is_dry, record, write_record
 
 
 class RunRecord(pl.Callback):
@@ -31,14 +32,14 @@ class RunRecord(pl.Callback):
         if not trainer.is_global_zero or is_dry(trainer):
             return
         folder, data = Path(trainer.default_root_dir), trainer.datamodule  # type: ignore[attr-defined]
-        versions = {p: version(p) for p in ("torch", "pytorch-lightning", "timm")}
-        versions |= {"lus-lightning": __version__, "python": platform.python_version()}  # ours also where it runs without being installed
+        told = _other_conditions(folder, trainer) if trainer.ckpt_path else []  # of a resumed training
+        went_on = [*record(folder).get("went_on", []), *told] if trainer.ckpt_path else []
         card = data.sources.card() | {"split_unit": data.division.unit, "test_patients": int(data.part("test")["patient"].nunique()),
                                       "train_patients": int(data.part("train")["patient"].nunique()),
                                       "unlabelled": data.unlabelled, "refused": data.refused, "changed": data.told,
                                       "split_seed": data.division.seed, "batch_seed": data.seed}  # fmt: skip
-        write_record(folder, **self.entries, data=card, networks=pl_module.networks, task=pl_module.labels, versions=versions,
-                     device=trainer.strategy.root_device.type, finished=False)  # fmt: skip
+        write_record(folder, **self.entries, data=card, networks=pl_module.networks, task=pl_module.labels, went_on=went_on,
+                     **_conditions(trainer), finished=False)  # fmt: skip
         write_table(folder / "split.csv", data.split)
         if (truth := data.sources.truth()) is not None:
             write_table(folder / "truth.parquet", truth)
@@ -50,7 +51,8 @@ class RunRecord(pl.Callback):
             data = trainer.datamodule  # type: ignore[attr-defined]
             trained = {key: value for key, value in card.items() if not key.startswith("test_")}
             here = {"test_patients": int(data.part("test")["patient"].nunique()), "refused": data.refused, "unlabelled": data.unlabelled}
-            write_record(folder, data=trained | data.sources.card() | here | {"test_changed": data.told}, tested=False)
+            told = _other_conditions(folder, trainer)
+            write_record(folder, data=trained | data.sources.card() | here | {"test_changed": data.told}, tested_under=told, tested=False)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Say how long it took and that it is whole."""
@@ -69,6 +71,23 @@ class RunRecord(pl.Callback):
 
     def _seconds(self) -> float:
         return self._before + time.monotonic() - self._started
+
+
+def _conditions(trainer: pl.Trainer) -> dict[str, Any]:
+    """Versions, kind of device and number of processes, as `run.json` has them."""
+    versions = {p: version(p) for p in ("torch", "pytorch-lightning", "timm")}
+    versions |= {"lus-lightning": __version__, "python": platform.python_version()}  # ours also where it runs without being installed
+    return {"versions": versions, "device": trainer.strategy.root_device.type, "processes": trainer.world_size}
+
+
+def _other_conditions(folder: Path, trainer: pl.Trainer) -> list[str]:
+    """What is not as in the run's training, which is said on the terminal too."""
+    before, now = flat(record(folder)), flat(_conditions(trainer))
+    other = {key: value for key, value in now.items() if before.get(key, value) != value}
+    told = [f"{key.removeprefix('versions.')} was {before[key]} and is {value}" for key, value in other.items()]
+    if told:
+        say(f"other conditions than in this run's training: {', '.join(told)}")
+    return told
 
 
 class SaveConfig(SaveConfigCallback):

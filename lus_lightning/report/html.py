@@ -146,6 +146,9 @@ def warnings_of(run: Run, metrics: Mapping[str, Any], headline: str) -> list[str
     for when, key in (("while it was trained", "changed"), ("since the training", "test_changed")):
         if changed := run.info["data"].get(key):
             found.append(f"The data have changed {when}: {'; '.join(changed)}. The division of the patients is kept.")
+    for what, key in (("The training went on", "went_on"), ("It was tested", "tested_under")):
+        if conditions := run.info.get(key):
+            found.append(f"{what} under other conditions: {', '.join(conditions)}. Numbers may differ from those of an unbroken run.")
     if refused := run.info["data"].get("refused"):
         shown = ", ".join(f"{name} ({reason})" for name, reason in list(refused.items())[:3]) + (" ..." if len(refused) > 3 else "")
         found.append(f"{len(refused)} clips are left out, as their field of view could not be told: {shown}.")
