@@ -208,7 +208,7 @@ def test_a_classifier_of_frames_trains_in_beam_space_too_and_its_test_tells_what
     predictions = pd.read_parquet(tmp_path / "run" / "predictions.parquet").query("split == 'test'")
     assert (predictions["row"] % 5 == 0).any()
     tested = json.loads((tmp_path / "run/run.json").read_text())
-    assert tested == fitted | {"data": fitted["data"] | {"refused": {}, "test_changed": []}, "tested": False}
+    assert tested == fitted | {"data": fitted["data"] | {"refused": {}, "test_changed": []}, "tested": False, "tested_under": []}
 
 
 def test_a_clip_whose_field_of_view_is_refused_is_left_out_and_moves_no_patient(tiny_study, tmp_path, monkeypatch):
