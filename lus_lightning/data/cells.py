@@ -120,7 +120,9 @@ def _workbook(content: bytes) -> tuple[Rows, list[str]]:
     for row in cells:
         for cell in row:
             if cell.value is None and str(formulas[sheet.title][cell.coordinate].value or "").startswith("="):
-                raise UserError(f"cell {cell.coordinate} holds a formula without its value; open it in Excel and save it, or save it as CSV")
+                raise UserError(
+                    f"cell {cell.coordinate} holds a formula without its value; open it in Excel and save it, or save it as CSV"
+                )
     rows = [[_cell(cell.value) for cell in row] for row in cells]
     for area in sheet.merged_cells.ranges:
         for number, column in area.cells:

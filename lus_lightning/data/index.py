@@ -1,5 +1,6 @@
 """The sample index of a data folder: one row per clip, checked, with what the files themselves tell."""
 
+import re
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -12,11 +13,15 @@ from rich.table import Table
 from lus_lightning.data.adapters import choose
 from lus_lightning.data.identity import content_hash, digest, write_table
 from lus_lightning.data.parallel import cpu_count, in_processes
+from lus_lightning.data.paths import as_they_are
+from lus_lightning.data.patients import listed as names_of
 from lus_lightning.data.patients import look_alikes, same_files
 from lus_lightning.data.probe import Files, probe
 from lus_lightning.data.roots import cache_folder, local_root, root_name
 from lus_lightning.data.schema import LABELS, NO_SAMPLES, check_index
 from lus_lightning.data.shown import numbers_of
+from lus_lightning.data.tables import left_out_table
+from lus_lightning.data.unread import DICOM, unread
 from lus_lightning.errors import UserError
 
 __all__ = ["Index", "build_index", "check_index", "index_command"]
@@ -65,7 +70,10 @@ def build_index(root: str | Path, adapter: str | None = None, strict: bool = Fal
     cache = cache_folder(cache_dir)
     folder = local_root(root, cache)
     raw, absent = choose(folder, adapter).read(folder)
+    raw, path_notes = as_they_are(raw, folder)
     listed = check_index(raw, str(folder / raw.attrs.get("source", "")))
+    dicom, unread_notes = unread(folder, listed, {*raw.attrs.get("read", ()), *absent["path"]})
+    absent = pd.concat([absent, left_out_table(dicom, DICOM)], ignore_index=True)
     found = in_processes(
         partial(probe, cache_dir=cache), [_files(folder, row) for row in listed.to_dict("records")], cpu_count(), "reading clips"
     )
@@ -89,7 +97,10 @@ def build_index(root: str | Path, adapter: str | None = None, strict: bool = Fal
     table["fps"] = facts["fps"].astype(float)
     contents = facts["content"].tolist()
     files = tuple(content_hash(folder / path, cache) for path in table["path"])
-    notes = (*_names_told(raw["patient"], listed["patient"]), *same_files(table, files), *_reading_told(table["clip"], facts["notes"]))
+    notes = (
+        *raw.attrs.get("notes", ()), *path_notes, *_values_told(raw, listed), *_names_told(raw["patient"], listed["patient"]),
+        *same_files(table, files), *_reading_told(table["clip"], facts["notes"]), *unread_notes,
+    )  # fmt: skip
     return Index(table, left_out, root_name(root), digest(table.to_csv(index=False), contents)[:12], tuple(contents), files, notes)
 
 
@@ -100,10 +111,27 @@ def _names_told(written: pd.Series, taken: pd.Series) -> list[str]:
     return notes + [f"patients {' and '.join(map(repr, group))} look alike; are they one person?" for group in look_alikes(taken)]
 
 
+def _values_told(written: pd.DataFrame, taken: pd.DataFrame) -> list[str]:
+    """What is said of cells that were taken as another value: `yes` as 1, `r1` as R1; nothing of `3.0` and `3 `."""
+    notes = []
+    for column in [c for c in (*LABELS, "standard", "zone") if c in written]:
+        pairs = {(w.strip(), str(t)) for w, t in zip(written[column], taken[column], strict=True) if isinstance(w, str) and w.strip()}
+        other = sorted((w, t) for w, t in pairs if w != t and not re.fullmatch(rf"[+]?0*{re.escape(t)}\.?0*", w))
+        if other:
+            notes.append(f"in column `{column}` {names_of(f'{w!r} is taken as {t}' for w, t in other)}")
+    return notes
+
+
+def left_out_lines(left_out: pd.DataFrame) -> list[str]:
+    """For the terminal: each reason with its number and files."""
+    groups = left_out.groupby("reason", sort=False)["path"]
+    return [f"left out, {len(paths)}: {reason}\n    {', '.join(paths)}" for reason, paths in groups]
+
+
 def _reading_told(clips: pd.Series, notes: pd.Series) -> list[str]:
     """What is said of how clips were read: each thing once, with the clips that it is true of."""
     told = pd.DataFrame({"clip": clips, "note": notes}).explode("note").dropna()
-    return [f"{', '.join(each)}: {note}" for note, each in told.groupby("note", sort=False)["clip"]]
+    return [f"{names_of(each)}: {note}" for note, each in told.groupby("note", sort=False)["clip"]]
 
 
 def index_command(root: str, out: str | None = None, adapter: str | None = None, strict: bool = False) -> None:
@@ -125,8 +153,8 @@ def index_command(root: str, out: str | None = None, adapter: str | None = None,
     write_table(target, index.table)
     console = Console(soft_wrap=True, markup=False, highlight=False)
     console.print(_summary(index))
-    for reason, paths in index.left_out.groupby("reason", sort=False)["path"]:
-        console.print(f"left out, {len(paths)}: {reason}\n    {', '.join(paths)}")
+    for line in left_out_lines(index.left_out):
+        console.print(line)
     for note in index.notes:
         console.print(f"note: {note}")
     console.print(f"{len(index.left_out)} left out; the index is in {target}")

@@ -1,6 +1,7 @@
 """What a clip's own files tell: frames, size, rate, and whether its mask and frame labels fit it."""
 
 import json
+import os
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from lus_lightning.data.pixels import Told
 from lus_lightning.data.readers import READER_VERSION, frames_of
 from lus_lightning.data.shown import Watch, numbers_of, ranges
 from lus_lightning.data.store import keep_text, kept_text
-from lus_lightning.data.tables import read_frame_table
+from lus_lightning.data.tables import SCORE_RULE, SIGN_RULE, read_frame_table
 from lus_lightning.errors import UserError
 from lus_lightning.labels import SCORES, SIGNS
 
@@ -58,16 +59,17 @@ def probe(files: Files, cache_dir: Path) -> Facts:
     """
     named = [p for p in (files.clip, files.mask, files.frame_labels) if p is not None]
     sources = [annotation_file(p) for p in named]
-    if missing := next((p for p, _ in sources if not p.exists()), None):
+    if missing := next((p for p, _ in sources if not os.path.exists(p)), None):
         raise UserError(f"{missing}: there is no such file; put it there, or take its row out of the table")
     facts = facts_of(files.clip, cache_dir)
     if len(numbers_of(facts.black_frames)) == facts.frames:
         raise UserError(f"{files.clip}: every frame is black; export the clip again, or take its row out of the table")
     content = digest(*(content_hash(p, cache_dir) for p, _ in sources), *(clip for _, clip in sources if clip))
-    if len(named) > 1 and kept_text(fits := cache_dir / "probes" / digest("fits", content, READER_VERSION)) is None:
-        _check(files, facts)
-        keep_text(fits, "yes")
-    return replace(facts, content=content)
+    if len(named) == 1:
+        return replace(facts, content=content)
+    if (kept := kept_text(fits := cache_dir / "probes" / digest("fits", content, READER_VERSION, "notes"))) is None:
+        keep_text(fits, kept := json.dumps(_check(files, facts)))
+    return replace(facts, content=content, notes=facts.notes + json.loads(kept))
 
 
 def facts_of(clip: Path, cache_dir: Path) -> Facts:
@@ -95,26 +97,22 @@ def read_frame_labels(path: Path, n_frames: int) -> pd.DataFrame:
     Raises:
         UserError: the file cannot be read, lacks a column, or has a value outside its range.
     """
-    try:
-        labels = read_frame_table(path)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: the frame labels cannot be read ({error}); they need a CSV file with frame,score") from None
-    if missing := {"frame", "score"} - set(labels):
-        raise UserError(f"{path}: the frame labels lack the column(s) {', '.join(sorted(missing))}; they need frame,score")
+    labels = read_frame_table(path)
     scores = [c for c in labels.columns.astype(str) if c == "score" or c.startswith("rater_")]
     signs = [c for c in SIGNS if c in labels]
     wrong: dict[str, pd.Series] = {"frame": ~labels["frame"].isin(range(n_frames)) | labels["frame"].duplicated()}
     wrong |= {c: labels[c].notna() & ~labels[c].isin(SCORES if c in scores else (0, 1)) for c in scores + signs}
-    rules = dict.fromkeys(scores, "a score is 0, 1, 2 or 3, or empty") | dict.fromkeys(signs, "a sign is 0, 1, or empty (nobody looked)")
+    rules = dict.fromkeys(scores, SCORE_RULE) | dict.fromkeys(signs, SIGN_RULE)
     rules["frame"] = f"the clip has frames 0 to {n_frames - 1}, each named at most once"
     for column, rows in wrong.items():
         if rows.any():
             row = int(np.flatnonzero(rows)[0])
-            raise UserError(f"{path}, row {row + 1}: column `{column}` is {labels[column].iloc[row]}; {rules[column]}")
+            raise UserError(f"{path}, row {row + 1}: column `{column}` is {labels[column].iloc[row]:g}; {rules[column]}")
     return labels
 
 
-def _check(files: Files, facts: Facts) -> None:
+def _check(files: Files, facts: Facts) -> list[str]:
+    """That mask and frame labels fit the clip, and what is to be said of how the labels were read."""
     shape = (facts.frames, facts.height, facts.width)
     if files.mask is not None and (found := read_mask(files.mask).shape) != shape:
         size, mask_size = (f"{t} frames of {w} x {h}" for t, h, w in (shape, found))
@@ -122,4 +120,6 @@ def _check(files: Files, facts: Facts) -> None:
             f"{files.mask}: the mask has {mask_size} pixels, its clip {size}; write it again at the clip's size, or empty the column `mask`"
         )
     if files.frame_labels is not None:
-        read_frame_labels(files.frame_labels, facts.frames)
+        notes: list[str] = read_frame_labels(files.frame_labels, facts.frames).attrs["notes"]
+        return [f"its frame labels: {note.removeprefix(files.frame_labels.name).lstrip(': ')}" for note in notes]
+    return []

@@ -21,6 +21,7 @@ READER_VERSION: Final = 2
 VIDEO_SUFFIXES: Final = frozenset({".mp4", ".m4v", ".mov", ".avi", ".gif", ".mpeg", ".mpg", ".mkv", ".webm", ".wmv"})
 IMAGE_SUFFIXES: Final = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 ARRAY_SUFFIX: Final = ".npy"
+CLIP_SUFFIXES: Final = VIDEO_SUFFIXES | IMAGE_SUFFIXES | {ARRAY_SUFFIX}
 
 
 @dataclass(frozen=True)
@@ -107,8 +108,8 @@ def _read(path: Path, told: Told) -> Iterator[np.ndarray]:
         raise UserError("there is no such file; correct the path in the table, or take its row out")
     if path.stat().st_size == 0:
         raise UserError(f"is empty (0 bytes); {REPLACE}")
-    if suffix not in VIDEO_SUFFIXES | IMAGE_SUFFIXES | {ARRAY_SUFFIX}:
-        known = ", ".join(sorted(VIDEO_SUFFIXES | IMAGE_SUFFIXES | {ARRAY_SUFFIX}))
+    if suffix not in CLIP_SUFFIXES:
+        known = ", ".join(sorted(CLIP_SUFFIXES))
         raise UserError(f"is of a kind that is not read ({suffix or 'no suffix'}); convert it to one of {known}")
     if suffix == ARRAY_SUFFIX:
         yield from _array(path)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from lus_lightning.data.patients import one_spelling
-from lus_lightning.data.tables import need_columns
+from lus_lightning.data.tables import SCORE_RULE, SIGN_RULE, need_columns, numbers
 from lus_lightning.errors import UserError
 from lus_lightning.labels import SCORES, SIGNS, STANDARDS, ZONES
 
@@ -23,8 +23,9 @@ COLUMNS: Final = ("clip", "path", *NAMES[1:6], "score", "standard", *SIGNS, *NAM
 GEOMETRY: Final = tuple(f"geometry_{c}" for c in ("aperture", "radius_mm", "depth_mm", "top_mm", "left_mm", "apex_column", "apex_row"))
 """Where the scan lines lie in the picture, see `data.geometry.Geometry`; lengths are pixels where `mm_per_px` is missing."""
 
-_SCORE_RULE: Final = "a score is 0, 1, 2 or 3, or empty"
-_PLACE: Final = "must be relative to the data folder, written with /"
+PREFIXES: Final = ("rater_", "truth_")
+"""What further columns begin with."""
+_PLACE: Final = "it must be the path of a file in the data folder, relative to it and written with /"
 
 
 def check_index(table: pd.DataFrame, source: str = "the sample index") -> pd.DataFrame:
@@ -45,7 +46,7 @@ def check_index(table: pd.DataFrame, source: str = "the sample index") -> pd.Dat
     need_columns(table, {"clip", "path", "patient"}, source)
     if table.empty:
         raise UserError(f"{source}: has no rows; give one row per clip")
-    extra = sorted(c for c in map(str, table.columns) if c.startswith(("rater_", "truth_")) or c in GEOMETRY)
+    extra = sorted(c for c in map(str, table.columns) if c.startswith(PREFIXES) or c in GEOMETRY)
     checked = table.reset_index(drop=True).reindex(columns=[*COLUMNS, *extra])
     for column in [*COLUMNS, *extra]:
         if column in (*NAMES, *FILES, *NO_SAMPLES):
@@ -54,6 +55,9 @@ def check_index(table: pd.DataFrame, source: str = "the sample index") -> pd.Dat
             checked[column] = _numbers(checked, column, source)
         else:
             checked[column] = pd.to_numeric(checked[column], errors="coerce")
+    checked["standard"] = [_spelled(name, STANDARDS) for name in checked["standard"]]
+    places = zip(checked["zone"], checked["protocol"], strict=True)
+    checked["zone"] = [_spelled(zone, ZONES.get(protocol, ())) for zone, protocol in places]
     for column in ("patient", "exam"):
         checked[column] = pd.Series(one_spelling(list(checked[column])), checked.index, dtype=object)
     checked["exam"] = checked["exam"].where(checked["exam"].notna(), checked["patient"])
@@ -73,12 +77,18 @@ def _strings(values: pd.Series, tidy: bool) -> pd.Series:
     return pd.Series([text(v) for v in values], values.index, object)
 
 
+def _spelled(name: str | None, known: tuple[str, ...]) -> str | None:
+    """The known name that differs from this one by case alone, else this one."""
+    return next((k for k in known if name is not None and k.casefold() == name.casefold()), name)
+
+
 def _numbers(table: pd.DataFrame, column: str, source: str) -> pd.Series:
-    values = table[column].map(lambda v: (v.strip() or None) if isinstance(v, str) else v)
-    numbers = pd.to_numeric(values, errors="coerce").astype("Float64").astype(float)
-    if (wrong := values.notna() & ~np.isfinite(numbers)).any():
-        raise UserError(_sentence(table, source, column, int(np.flatnonzero(wrong)[0]), "give a finite number, or leave it empty"))
-    return numbers
+    found, wrong = numbers(table[column], yes_no=column in SIGNS)
+    if wrong.any():
+        score = column == "score" or column.startswith("rater_")
+        remedy = SCORE_RULE if score else SIGN_RULE if column in SIGNS else "give a finite number, or leave it empty"
+        raise UserError(_sentence(table, source, column, int(np.flatnonzero(wrong)[0]), remedy))
+    return found
 
 
 def _validate(table: pd.DataFrame, source: str) -> None:
@@ -91,18 +101,18 @@ def _validate(table: pd.DataFrame, source: str) -> None:
         return rule(lambda column: column.isin(values), message)
 
     positive = rule(lambda column: column > 0, "give a positive number, or leave it empty")
-    score = pa.Column(float, among(SCORES, _SCORE_RULE), nullable=True)
+    score = pa.Column(float, among(SCORES, SCORE_RULE), nullable=True)
     schema = pa.DataFrameSchema(
         {
             "clip": pa.Column(object, rule(lambda c: ~c.duplicated(), "another row has this clip name; give every clip its own")),
             "path": pa.Column(object, rule(lambda c: ~c.map(_strays), _PLACE)),
             "patient": pa.Column(object),
             **{c: pa.Column(object, rule(lambda c: ~c.map(_strays), _PLACE), nullable=True) for c in FILES[1:]},
-            "protocol": pa.Column(object, among(tuple(ZONES), f"a protocol is {', '.join(ZONES)}, or empty"), nullable=True),
+            "protocol": pa.Column(object, among(tuple(ZONES), f"a protocol is {', '.join(ZONES)}, or empty (zones may then have any name)"), nullable=True),
             "standard": pa.Column(object, among(STANDARDS, f"a standard is {', '.join(STANDARDS)}, or empty"), nullable=True),
             "score": score,
-            r"rater_.*": pa.Column(float, among(SCORES, _SCORE_RULE), nullable=True, regex=True, required=False),
-            **{c: pa.Column(float, among((0, 1), "a sign is 0, 1, or empty (nobody looked)"), nullable=True) for c in SIGNS},
+            r"rater_.*": pa.Column(float, among(SCORES, SCORE_RULE), nullable=True, regex=True, required=False),
+            **{c: pa.Column(float, among((0, 1), SIGN_RULE), nullable=True) for c in SIGNS},
             "mm_per_px": pa.Column(float, positive, nullable=True),
             r"geometry_(aperture|depth_mm)": pa.Column(float, positive, nullable=True, regex=True, required=False),
             "geometry_radius_mm": pa.Column(float, rule(lambda c: c >= 0, "a radius is 0 or more"), nullable=True, required=False),
@@ -129,7 +139,7 @@ def _validate_across(table: pd.DataFrame, source: str) -> None:
         ("standard", scored & table["standard"].isna(), f"a score needs its standard; write one of {', '.join(STANDARDS)}"),
         ("standard", ~table["standard"].isin([None, *table["standard"].dropna()[:1]]), "rows above have another standard, and 0-3 means"
          " something else in each; make one table of each"),
-        ("zone", ~pd.Series(known), "its protocol has no such zone; correct it, or leave the protocol empty"),
+        ("zone", ~pd.Series(known), "its protocol has no such zone{zones}; correct it, or leave the protocol empty"),
         ("exam", owners > 1, "two patients share this exam name; give every exam its own"),
     ]  # fmt: skip
     if "geometry_aperture" in table:
@@ -137,7 +147,9 @@ def _validate_across(table: pd.DataFrame, source: str) -> None:
         rules.append(("geometry_aperture", wide, "it is half the opening angle in radians (half the width in mm for a linear probe)"))
     for column, wrong, remedy in rules:
         if wrong.any():
-            raise UserError(_sentence(table, source, column, int(np.flatnonzero(wrong)[0]), remedy))
+            row = int(np.flatnonzero(wrong)[0])
+            zones = f" (its zones are {', '.join(ZONES[table['protocol'].iloc[row]])})" if column == "zone" else ""
+            raise UserError(_sentence(table, source, column, row, remedy.format(zones=zones)))
 
 
 def _sentence(table: pd.DataFrame, source: str, column: str, row: int, remedy: str) -> str:

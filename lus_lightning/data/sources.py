@@ -10,6 +10,7 @@ import pandas as pd
 
 from lus_lightning.data.index import Index, build_index
 from lus_lightning.data.roots import local_root
+from lus_lightning.data.tables import read_frame_table
 from lus_lightning.errors import UserError
 
 FILE_COLUMNS = ("path", "mask", "frame_labels")
@@ -49,7 +50,7 @@ class Sources:
             return None
         parts = [known[["clip", "truth_score"]].assign(frame=-1)]
         for clip, path in known[["clip", "frame_labels"]].dropna().itertuples(index=False):
-            labels = pd.read_csv(path)
+            labels = read_frame_table(path)
             parts.append(labels[["frame", "truth_score"]].assign(clip=clip))
         return pd.concat(parts, ignore_index=True)[["clip", "frame", "truth_score"]].astype({"truth_score": np.int64})
 

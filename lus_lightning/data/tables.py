@@ -83,6 +83,7 @@ def numbers(values: pd.Series, yes_no: bool = False) -> tuple[pd.Series, pd.Seri
 
     `0,5` is 0.5; with `yes_no`, yes and true are 1, no and false 0, in any case.
     """
+
     def plain(value: object) -> object:
         if not isinstance(value, str):
             return value
@@ -126,11 +127,19 @@ def read_frame_table(path: str | Path) -> pd.DataFrame:
     return labels.astype({"frame": np.int64})
 
 
-def need_columns(table: pd.DataFrame, columns: set[str], source: str | Path, remedy: str = "") -> None:
-    """Raise a UserError that names the columns a table lacks; `remedy`: what else can be done."""
+def need_columns(table: pd.DataFrame, columns: set[str], source: str | Path, has: pd.DataFrame | None = None, remedy: str = "") -> None:
+    """Raise a UserError that names the columns a table lacks.
+
+    Args:
+        table: of the columns that are known.
+        columns: that it needs.
+        source: the table's file.
+        has: the table as it was written, if it has other columns.
+        remedy: what else can be done.
+    """
     if missing := sorted(columns - set(table)):
-        has = ", ".join(map(str, table.columns))
-        raise UserError(f"{source}: lacks the column(s) {', '.join(missing)}; add them (it has {has}){remedy}")
+        written = ", ".join(map(str, (table if has is None else has).columns))
+        raise UserError(f"{source}: lacks the column(s) {', '.join(missing)}; add them (it has {written}){remedy}")
 
 
 def left_out_table(paths: list[str], reason: str) -> pd.DataFrame:

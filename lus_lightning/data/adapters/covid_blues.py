@@ -12,6 +12,7 @@ import pandas as pd
 
 from lus_lightning.data.readers import VIDEO_SUFFIXES
 from lus_lightning.data.tables import left_out_table, need_columns, read_strings
+from lus_lightning.data.unread import visible
 
 _NAME: Final = re.compile(r"(?P<patient>patient_\d+)_(?P<zone>[LR][1-3])(?:_\d+)?")
 _YES_NO: Final = {"yes": "1", "no": "0"}
@@ -33,7 +34,7 @@ def read(root: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     clinical = read_strings(root / "clinical_variables.csv")
     need_columns(severity, {"video_file", "Severity Score", "A-lines", "B-lines"}, root / "severity.csv")
     need_columns(clinical, {"patient_id", "cov_test"}, root / "clinical_variables.csv")
-    videos = {p.stem: p for p in sorted((root / "lus_videos").iterdir()) if p.suffix.lower() in VIDEO_SUFFIXES}
+    videos = {p.stem: p for p in sorted((root / "lus_videos").iterdir()) if p.suffix.lower() in VIDEO_SUFFIXES and visible(p.name)}
     names = {stem: match for stem in videos if (match := _NAME.fullmatch(stem))}
 
     table = pd.DataFrame({"clip": list(names), "path": [f"lus_videos/{videos[n].name}" for n in names]}, dtype=object)
@@ -47,7 +48,8 @@ def read(root: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     for column, upstream in (("a_lines", "A-lines"), ("b_lines", "B-lines")):
         table[column] = table["clip"].map(labels[upstream].str.strip().str.lower()).map(_YES_NO)
     table = table.assign(probe="convex", scanner="Philips Lumify", site="Maastricht")
-    table.attrs["source"] = "severity.csv"
+    table.attrs = {"source": "severity.csv", "read": ["severity.csv", "clinical_variables.csv"]}
+    table.attrs["notes"] = severity.attrs["notes"] + clinical.attrs["notes"]
 
     absent = left_out_table(
         [f"lus_videos/{n}" for n in labels.index if n not in videos], "listed in severity.csv, but the file is not here"

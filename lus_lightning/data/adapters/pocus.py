@@ -16,6 +16,7 @@ import pandas as pd
 
 from lus_lightning.data.readers import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from lus_lightning.data.tables import left_out_table, need_columns, read_strings
+from lus_lightning.data.unread import visible
 
 _SIGNS: Final = {"a_lines": "A-lines", "b_lines": "B-lines", "effusion": "Effusion", "consolidation": "Consolidations"}
 _LOOKED_AT: Final = (*_SIGNS.values(), "Pleural line irregularities", "Air bronchogram")
@@ -56,9 +57,10 @@ def read(root: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     for sign, column in _SIGNS.items():
         table[sign] = seen[column].where(looked)
     table["probe"] = here["modality"].str.strip().str.lower()
-    table.attrs["source"] = "dataset_metadata.csv"
+    table.attrs = {"source": "dataset_metadata.csv", "read": ["dataset_metadata.csv", "files.csv"]}
+    table.attrs["notes"] = files.attrs["notes"] + upstream.attrs["notes"]
 
-    found = (p.relative_to(root).as_posix() for p in sorted(root.rglob("*")) if p.suffix.lower() in _SUFFIXES)
+    found = (p.relative_to(root).as_posix() for p in sorted(root.rglob("*")) if p.suffix.lower() in _SUFFIXES and visible(p.name))
     unlisted = left_out_table([f for f in found if f not in set(files["file"])], "in no row of files.csv, so whose it is is not known")
     no_case = left_out_table(files.loc[files["patient_or_case_id"].isna(), "file"].tolist(), "files.csv names no patient or case")
     return table, pd.concat([unlisted, no_case], ignore_index=True)

@@ -12,7 +12,7 @@ from typing import Final
 import pandas as pd
 
 from lus_lightning.data.readers import still_files
-from lus_lightning.data.tables import left_out_table, need_columns, read_strings
+from lus_lightning.data.tables import left_out_table, need_columns, read_strings, under_known_headings
 from lus_lightning.errors import UserError
 from lus_lightning.labels import ZONES
 
@@ -52,7 +52,7 @@ def read(root: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     table = pd.DataFrame(rows, columns=["clip", "path", "patient", "exam", "zone", "score"], dtype=object)
     table["standard"] = "soldati"
     table["protocol"] = "14" if len(table) and set(table["zone"]) <= set(ZONES["14"]) else None
-    table.attrs["source"] = _NOTES
+    table.attrs = {"source": _NOTES, "read": [_NOTES], "notes": notes.attrs["notes"]}
     absent = ["/".join(key) for key in notes[_KEY].itertuples(index=False, name=None) if key not in set(here)]
     return table, left_out_table(absent, f"listed in {_NOTES}, but has no frames here")
 
@@ -61,6 +61,8 @@ def _notes(path: Path) -> pd.DataFrame:
     """The table in Annotations.txt, all of it as text."""
     notes = read_strings(path)
     if len(notes.columns) != 2 or notes.columns[0].count("/") != 2:
-        return notes
+        return under_known_headings(notes, (*_KEY, "score"), path)
     places, scores = ([column, *notes[column]] for column in notes.columns)  # without a header the first line is none
-    return pd.DataFrame([place.split("/") for place in places], columns=_KEY, dtype=object).assign(score=scores)
+    table = pd.DataFrame([place.split("/") for place in places], columns=_KEY, dtype=object).assign(score=scores)
+    table.attrs = notes.attrs
+    return table

@@ -9,7 +9,7 @@ from lus_lightning.data.adapters import table
 
 def matches(root: Path) -> bool:
     """The simulator leaves its settings beside the table."""
-    return (root / "study.yaml").is_file() and (root / table.INDEX).is_file()
+    return (root / "study.yaml").is_file() and (root / "index.csv").is_file()
 
 
 def read(root: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -18,4 +18,6 @@ def read(root: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     Raises:
         UserError: the table is missing or lacks a needed column.
     """
-    return table.read(root)
+    found, left_out = table.read(root)
+    found.attrs["read"] = ["index.csv", "study.yaml"]
+    return found, left_out
