@@ -26,9 +26,10 @@ def as_they_are(table: pd.DataFrame, folder: Path) -> tuple[pd.DataFrame, list[s
     found, look = table.copy(), _Folder(folder)
     notes = []
     for column in [c for c in FILES if c in table]:
-        written = table[column].map(lambda v: v if isinstance(v, str) and v.strip() else None)
-        found[column] = [None if text is None else look.named(text, suffix_free=column == "path") for text in written]
-        pairs = [(old, new) for old, new in zip(written, found[column], strict=True) if old != new]
+        written = [v if isinstance(v, str) and v.strip() else None for v in table[column]]
+        meant = [None if text is None else look.named(text, suffix_free=column == "path") for text in written]
+        found[column] = pd.Series(meant, table.index, dtype=object)
+        pairs = [(old, new) for old, new in zip(written, meant, strict=True) if old != new]
         if pairs:
             notes.append(f"in column `{column}` {len(pairs)} are taken as files that are here: "
                          f"{listed(f'{old!r} as {new}' for old, new in pairs)}")  # fmt: skip

@@ -25,6 +25,7 @@ GEOMETRY: Final = tuple(f"geometry_{c}" for c in ("aperture", "radius_mm", "dept
 
 PREFIXES: Final = ("rater_", "truth_")
 """What further columns begin with."""
+_PROTOCOL_RULE: Final = f"a protocol is {', '.join(ZONES)}, or empty (zones may then have any name)"
 _PLACE: Final = "it must be the path of a file in the data folder, relative to it and written with /"
 
 
@@ -55,9 +56,11 @@ def check_index(table: pd.DataFrame, source: str = "the sample index") -> pd.Dat
             checked[column] = _numbers(checked, column, source)
         else:
             checked[column] = pd.to_numeric(checked[column], errors="coerce")
-    checked["standard"] = [_spelled(name, STANDARDS) for name in checked["standard"]]
     places = zip(checked["zone"], checked["protocol"], strict=True)
-    checked["zone"] = [_spelled(zone, ZONES.get(protocol, ())) for zone, protocol in places]
+    spelled = {"standard": [_spelled(name, STANDARDS) for name in checked["standard"]],
+               "zone": [_spelled(zone, ZONES.get(protocol, ())) for zone, protocol in places]}  # fmt: skip
+    for column, names in spelled.items():
+        checked[column] = pd.Series(names, checked.index, dtype=object)
     for column in ("patient", "exam"):
         checked[column] = pd.Series(one_spelling(list(checked[column])), checked.index, dtype=object)
     checked["exam"] = checked["exam"].where(checked["exam"].notna(), checked["patient"])
@@ -108,7 +111,7 @@ def _validate(table: pd.DataFrame, source: str) -> None:
             "path": pa.Column(object, rule(lambda c: ~c.map(_strays), _PLACE)),
             "patient": pa.Column(object),
             **{c: pa.Column(object, rule(lambda c: ~c.map(_strays), _PLACE), nullable=True) for c in FILES[1:]},
-            "protocol": pa.Column(object, among(tuple(ZONES), f"a protocol is {', '.join(ZONES)}, or empty (zones may then have any name)"), nullable=True),
+            "protocol": pa.Column(object, among(tuple(ZONES), _PROTOCOL_RULE), nullable=True),
             "standard": pa.Column(object, among(STANDARDS, f"a standard is {', '.join(STANDARDS)}, or empty"), nullable=True),
             "score": score,
             r"rater_.*": pa.Column(float, among(SCORES, SCORE_RULE), nullable=True, regex=True, required=False),

@@ -60,7 +60,8 @@ def under_known_headings(table: pd.DataFrame, names: Collection[str], source: Pa
     Raises:
         UserError: two columns would have one name.
     """
-    plain = {c: re.sub(r"[\s_\-]+", "_", unicodedata.normalize("NFKC", c).strip().casefold()) for c in table}
+    headings = [str(c) for c in table]
+    plain = {c: re.sub(r"[\s_\-]+", "_", unicodedata.normalize("NFKC", c).strip().casefold()) for c in headings}
     known = {c: name for c, name in plain.items() if name in names or name.startswith(prefixes or ("\0",))}
     taken = list(known.values())
     if twice := {name for name in taken if taken.count(name) > 1}:
@@ -69,7 +70,7 @@ def under_known_headings(table: pd.DataFrame, names: Collection[str], source: Pa
     notes = list(table.attrs["notes"])
     if other := [f"{c!r} as {name}" for c, name in known.items() if c != name]:
         notes.append(f"{source.name}: headings are taken as ours: {', '.join(other)}")
-    if strange := [c for c in table if c not in known]:
+    if strange := [c for c in headings if c not in known]:
         near = {c: difflib.get_close_matches(plain[c], [n for n in names if n not in taken], 1) for c in strange}
         shown = [f"{c} (is {near[c][0]} meant?)" if near[c] else c for c in strange]
         notes.append(f"{source.name}: columns not read: {', '.join(shown)}")
