@@ -9,6 +9,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ModelSummary, ProgressBar
 
 from lus_lightning.console import Progress, say, span, verbose
+from lus_lightning.data.index import left_out_lines
 from lus_lightning.runs import is_dry
 
 
@@ -35,8 +36,11 @@ class Told(pl.Callback):
         self._end(trainer, "tested", "predictions.parquet")
 
     def on_predict_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        """Where the scores are."""
-        self._end(trainer, "predicted", "predict/clips.csv")
+        """What was left out, as `index` says it, and where the scores are."""
+        left_out = trainer.datamodule.left_out  # type: ignore[attr-defined]
+        for line in left_out_lines(left_out):
+            say(line)
+        self._end(trainer, "predicted", "predict/clips.csv", f"; {len(left_out)} left out: predict/left_out.csv")
 
     def _start(self, trainer: pl.Trainer, *splits: str) -> None:
         self._started = time.monotonic()
@@ -53,9 +57,9 @@ class Told(pl.Callback):
         if left_out := [f"{count} {what}" for what, count in counts.items() if count]:
             say(f"left out: {'; '.join(left_out)}")
 
-    def _end(self, trainer: pl.Trainer, done: str, result: str) -> None:
+    def _end(self, trainer: pl.Trainer, done: str, result: str, more: str = "") -> None:
         if not is_dry(trainer):
-            say(f"{done} in {span(time.monotonic() - self._started)}: {Path(trainer.default_root_dir) / result}")
+            say(f"{done} in {span(time.monotonic() - self._started)}: {Path(trainer.default_root_dir) / result}{more}")
 
 
 class Bar(ProgressBar):

@@ -21,7 +21,8 @@ KEYS = ("row", "frame", "member", "sign", "split")
 
 
 class PredictionWriter(pl.Callback):
-    """Writes `predictions.parquet` into the run folder (of `predict`: `predict/predictions.parquet` and `predict/clips.csv`).
+    """Writes `predictions.parquet` into the run folder (of `predict`, in `predict/`: `predictions.parquet`,
+    `clips.csv`, and in `left_out.csv` path and reason of what is not predicted).
 
     Long form, one row per (row, frame, member), of several signs per (row, frame, member, sign), de-duplicated over processes: the sampler
     of several processes repeats samples. A stage replaces its own part (`split`) of the table and leaves the others; `epoch` says which
@@ -63,6 +64,7 @@ class PredictionWriter(pl.Callback):
         if trainer.predicting:
             write_table(folder / "predict" / "predictions.parquet", table)
             write_table(folder / "predict" / "clips.csv", clip_table(table, labels, pl_module.clip_rule))
+            write_table(folder / "predict" / "left_out.csv", trainer.datamodule.left_out)  # type: ignore[attr-defined]
             return
         if trainer.state.fn == "fit" and self.holds_validation:
             self._held, table = table[table["split"] == "val"], table[table["split"] != "val"]

@@ -31,11 +31,12 @@ from lus_lightning.data.frames import (
     without_label,
 )
 from lus_lightning.data.geometry import Geometry
-from lus_lightning.data.patients import check_sides
+from lus_lightning.data.patients import check_sides, label_text
 from lus_lightning.data.roots import cache_folder
 from lus_lightning.data.samplers import Draw, GroupBatches, ResumableLoader, Sampling
 from lus_lightning.data.sources import Sources, read_sources
 from lus_lightning.data.splits import Split, split_patients
+from lus_lightning.data.tables import SCORE_RULE, SIGN_RULE
 from lus_lightning.data.transforms import Augmentation
 from lus_lightning.errors import UserError
 from lus_lightning.labels import SIGNS
@@ -184,6 +185,8 @@ class LungDataModule(pl.LightningDataModule):
             units = frames[labelled(frames)].merge(units.drop(columns=["patient", "score", *SIGNS]), on="clip")
             units = units.join(label_table(units, self.labels))
         if self.earlier is None:
+            if not self._method("mask_classes", ()):  # masks teach whatever the scores are
+                self._refuse_one_class(frames[frames["row"].isin(known.index[known["source"] == 0])])
             split = split_patients(units, **recipe)
         else:
             split, self.told = kept_division(self.earlier, self._division(units.assign(split="", fold=-1)), self.after_change, units)
@@ -194,6 +197,21 @@ class LungDataModule(pl.LightningDataModule):
         if self.division.unit == "patient":
             check_sides(split, clips, distinct)
         return split
+
+    def _refuse_one_class(self, frames: pd.DataFrame) -> None:
+        """Refuse to train where every sample has the same label.
+
+        Raises:
+            UserError: it has.
+        """
+        known = label_table(frames[labelled(frames)], self.labels)
+        if (known.nunique() > 1).any():
+            return
+        shown = label_text(known.drop_duplicates().head(1).assign(clip="")).iloc[0]
+        raise UserError(
+            f"every labelled clip of {self._root()} has {shown}, and from one label only nothing can be learnt; add clips with other labels"
+            f" ({SCORE_RULE if self.labels == 'score' else SIGN_RULE}), or predict these with a network that is trained already"
+        )
 
     def _division(self, units: pd.DataFrame) -> Division:
         how = asdict(self.division) | {"folds": self._method("folds", 1), "labels": self.labels}
@@ -208,6 +226,13 @@ class LungDataModule(pl.LightningDataModule):
 
     def _samples(self, frames: pd.DataFrame) -> pd.DataFrame:
         return frames
+
+    @property
+    def left_out(self) -> pd.DataFrame:
+        """`path` and `reason` of what the roots hold and no sample comes from."""
+        clips = self.sources.clips.set_index("clip")["path"]
+        refused = pd.DataFrame({"path": [clips[c] for c in self.refused], "reason": list(self.refused.values())}, dtype=object)
+        return pd.concat([self.sources.left_out, refused], ignore_index=True)
 
     def _reasons(self) -> str:
         return f" ({', '.join(f'{n} {reason}' for reason, n in self.unlabelled.items())})" if self.unlabelled else ""

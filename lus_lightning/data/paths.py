@@ -32,7 +32,7 @@ def as_they_are(table: pd.DataFrame, folder: Path) -> tuple[pd.DataFrame, list[s
         pairs = [(old, new) for old, new in zip(written, meant, strict=True) if old != new]
         if pairs:
             notes.append(f"in column `{column}` {len(pairs)} are taken as files that are here: "
-                         f"{listed(f'{old!r} as {new}' for old, new in pairs)}")  # fmt: skip
+                         f"{listed(_told(old, new) for old, new in pairs)}")  # fmt: skip
     found.attrs = dict(table.attrs)
     return found, notes + look.unsure
 
@@ -59,7 +59,7 @@ class _Folder:
         for start in range(len(parts) if absolute or windows else 1):
             matches = self._matches("", parts[start:], suffix_free)
             if len(matches) > 1:
-                self.unsure.append(f"{text!r} could be {' or '.join(matches)}; write the one that is meant")
+                self.unsure.append(f"'{text}' could be {' or '.join(matches)}; write the one that is meant")
                 return text
             if matches:
                 return matches[0] + (f"#{part}" if part else "")
@@ -87,6 +87,11 @@ class _Folder:
                 if not name.startswith("."):
                     self._lists[place].setdefault(_plain(name), []).append(name)
         return self._lists[place]
+
+
+def _told(old: str | None, new: str | None) -> str:
+    same = unicodedata.normalize("NFC", str(old)) == unicodedata.normalize("NFC", str(new))
+    return f"'{old}' as {new}" + (" (the same letters in another Unicode form)" if same else "")
 
 
 def _plain(name: str) -> str:

@@ -121,5 +121,5 @@ def _check(files: Files, facts: Facts) -> list[str]:
         )
     if files.frame_labels is not None:
         notes: list[str] = read_frame_labels(files.frame_labels, facts.frames).attrs["notes"]
-        return [f"its frame labels: {note.removeprefix(files.frame_labels.name).lstrip(': ')}" for note in notes]
+        return [f"its frame labels: {note.removeprefix(files.frame_labels.name).lstrip(': ').removeprefix('is ')}" for note in notes]
     return []

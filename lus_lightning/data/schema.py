@@ -26,7 +26,7 @@ GEOMETRY: Final = tuple(f"geometry_{c}" for c in ("aperture", "radius_mm", "dept
 PREFIXES: Final = ("rater_", "truth_")
 """What further columns begin with."""
 _PROTOCOL_RULE: Final = f"a protocol is {', '.join(ZONES)}, or empty (zones may then have any name)"
-_PLACE: Final = "it must be the path of a file in the data folder, relative to it and written with /"
+_PLACE: Final = "must be relative to the data folder, written with /"
 
 
 def check_index(table: pd.DataFrame, source: str = "the sample index") -> pd.DataFrame:

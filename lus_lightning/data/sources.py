@@ -37,10 +37,15 @@ class Sources:
         """What the reader should know of the patients' names and of files that stand twice."""
         return [note for index in self.indices for note in index.notes]
 
+    @property
+    def left_out(self) -> pd.DataFrame:
+        """`path` and `reason` of what the roots hold, but `clips` does not."""
+        return pd.concat([index.left_out for index in self.indices], ignore_index=True)
+
     def card(self) -> dict[str, Any]:
         """What a report says of the data: names, fingerprint, whether simulated, how much was left out."""
         card = {"name": self.names[0], "simulated": self.simulated[0], "fingerprint": "+".join(i.fingerprint for i in self.indices),
-                "left_out": sum(len(i.left_out) for i in self.indices)}  # fmt: skip
+                "left_out": len(self.left_out)}  # fmt: skip
         return card | ({"test_name": self.names[1], "test_simulated": self.simulated[1]} if len(self.indices) == 2 else {})
 
     def truth(self) -> pd.DataFrame | None:

@@ -15,7 +15,7 @@ from lus_lightning.errors import UserError
 from lus_lightning.labels import SIGNS
 
 SCORE_RULE: Final = "a score is 0, 1, 2 or 3, or empty"
-SIGN_RULE: Final = "a sign is 1 or 0 (or yes or no, true or false), or empty (nobody looked)"
+SIGN_RULE: Final = "a sign is 0, 1, or empty (nobody looked); yes and true are read as 1, no and false as 0"
 _YES_NO: Final = {"yes": "1", "true": "1", "no": "0", "false": "0"}
 
 

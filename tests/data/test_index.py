@@ -67,7 +67,7 @@ PROBLEMS = {
     "no clip that can be read": (_cut_all, "none of its 8 clips can be used; the first, clips/c0.mp4"),
     "an empty table": (lambda r: (r / "index.csv").write_text("clip,path,patient\n"), "has no rows"),
     "an empty file": (lambda r: (r / "index.csv").write_text(""), "cannot be read as a table"),
-    "not UTF-8": (lambda r: (r / "index.csv").write_bytes(b"clip,path,patient\na,b,\xff\xfe"), "is not UTF-8"),
+    "of no known encoding": (lambda r: (r / "index.csv").write_bytes(b"clip,path,patient\na,b,\x81"), "save it as UTF-8"),
 }
 
 

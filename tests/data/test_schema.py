@@ -51,7 +51,7 @@ BREACHES = {
     "score above 3": ({"score": [0, 1, 4], "standard": "xing"}, "row 3 (clip c): column `score` is 4; a score is 0, 1, 2 or 3"),
     "score below 0": ({"score": [0, -1, 4], "standard": "xing"}, "row 2 (clip b): column `score` is -1; a score is"),
     "half a score": ({"score": [0, 1.5, 2], "standard": "xing"}, "column `score` is 1.5; a score is"),
-    "a score in words": ({"score": ["0", "severe", "2"], "standard": "xing"}, "column `score` is 'severe'; give a finite number"),
+    "a score in words": ({"score": ["0", "severe", "2"], "standard": "xing"}, "column `score` is 'severe'; a score is 0, 1, 2 or 3"),
     "an infinite score": ({"score": [0, np.inf, 2], "standard": "xing"}, "row 2 (clip b): column `score` is inf"),
     "a rater's 5": ({"rater_2": [0, 5, 1]}, "column `rater_2` is 5; a score is"),
     "a sign of 2": ({"effusion": [0, 2, 1]}, "column `effusion` is 2; a sign is 0, 1, or empty (nobody looked)"),

@@ -13,7 +13,7 @@ from typing import Final
 from lus_lightning.data.adapters import clips, covid_blues, pocus, san_matteo, simulated, table
 from lus_lightning.data.cells import TABLE_SUFFIXES
 from lus_lightning.data.patients import listed
-from lus_lightning.data.unread import DICOM, dicom_files, visible
+from lus_lightning.data.unread import dicom_files, visible
 from lus_lightning.errors import UserError
 
 ADAPTERS: Final[dict[str, ModuleType]] = {
@@ -44,7 +44,10 @@ def choose(root: Path, name: str | None) -> ModuleType:
     if len(tables) > 1:
         raise UserError(f"{root} holds several tables ({listed(tables)}); call the one with the columns clip, path, patient index.csv")
     if dicom := dicom_files(root):
-        raise UserError(f"{root} holds no clip that is read, but {len(dicom)} DICOM file(s), such as {dicom[0]}: it {DICOM}")
+        raise UserError(
+            f"{root} holds {len(dicom)} DICOM file(s), such as {dicom[0]}, and no clip that is read: DICOM is not read"
+            " yet; convert it to MP4 or PNG first"
+        )
     raise UserError(
         f"{root} has no layout that is known ({', '.join(ADAPTERS)}); write an index.csv there with the columns clip, path, patient"
     )
