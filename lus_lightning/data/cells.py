@@ -63,9 +63,9 @@ def _text(content: bytes) -> tuple[Rows, list[str]]:
             readings[separator] = _divided(text[named.end() :] if named else text, separator)
         except csv.Error as error:
             wrong = wrong or str(error)
-    if not readings:
+    separator = max(readings, key=lambda s: _agreement(readings[s]), default="")
+    if wrong and _agreement(readings.get(separator, [])) == (0, 0):
         raise UserError(f"cannot be read as a table ({wrong}); see whether each cell that begins with a quote ends with one")
-    separator = max(readings, key=lambda s: _agreement(readings[s]))
     rows = readings[separator]
     return rows, said + ([f"separated by {_SEPARATORS.get(separator, repr(separator))}"] if separator != "," and rows else [])
 
