@@ -392,6 +392,7 @@ def test_a_table_is_the_same_in_every_dialect(tmp_path_factory, dialect):
         old.unlink()
     (folder / name).write_bytes(content)
     found = adapter.read(folder)[0]
-    pd.testing.assert_frame_equal(found, plain.replace("", None).astype(object), check_names=False)
+    assert list(found) == list(plain)
+    assert found.to_numpy().tolist() == [[cell or None for cell in row] for row in plain.to_numpy().tolist()]
     with contextlib.suppress(UserError):  # two patients of one exam, say
         assert len(check_index(found)) == len(plain)
