@@ -169,6 +169,22 @@ def test_other_data_than_it_was_trained_on_are_refused_and_the_option_named(trai
 def test_predict_takes_any_clips(trained, tiny_signs):
     again("predict", trained, "--data.init_args.root", str(tiny_signs))
     assert set(pd.read_csv(trained / "predict" / "clips.csv")["clip"]) == set(pd.read_csv(tiny_signs / "index.csv")["clip"])
+    assert pd.read_csv(trained / "predict" / "left_out.csv").empty
+
+
+def test_predict_on_a_folder_ends_with_what_it_left_out(trained, tiny_study, tmp_path, capsys):
+    folder = tmp_path / "new"
+    (folder / "P1").mkdir(parents=True)
+    shutil.copyfile(tiny_study / pd.read_csv(tiny_study / "index.csv")["path"][0], folder / "P1" / "a.mp4")
+    for name in ("empty.mp4", "a.dcm", "._a.mp4", ".DS_Store"):
+        (folder / "P1" / name).touch()
+    again("predict", trained, "--data.init_args.root", str(folder))
+    assert pd.read_csv(trained / "predict" / "clips.csv")["clip"].tolist() == ["P1/a"]
+    assert pd.read_csv(trained / "predict" / "left_out.csv")["path"].tolist() == ["P1/empty.mp4", "P1/a.dcm"]
+    said = capsys.readouterr().out
+    assert "left out, 1: is empty (0 bytes)" in said
+    assert "left out, 1: is DICOM, which is not read yet; convert it to MP4 or PNG first\n    P1/a.dcm" in said
+    assert "2 left out: predict/left_out.csv" in said
 
 
 def test_a_moved_run_is_tested_where_it_lies_now(trained, tmp_path):

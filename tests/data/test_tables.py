@@ -4,6 +4,7 @@ import contextlib
 import csv
 import io
 import os
+import shutil
 import unicodedata
 
 import openpyxl
@@ -16,9 +17,10 @@ from hypothesis import strategies as st
 from lus_lightning.cli import main
 from lus_lightning.data.adapters import table as adapter
 from lus_lightning.data.cells import read_cells
+from lus_lightning.data.datamodules import FrameDataModule
 from lus_lightning.data.index import build_index
 from lus_lightning.data.probe import read_frame_labels
-from lus_lightning.data.schema import check_index
+from lus_lightning.data.schema import COLUMNS, GEOMETRY, check_index
 from lus_lightning.data.tables import read_frame_table, read_strings
 from lus_lightning.errors import UserError
 
@@ -394,5 +396,39 @@ def test_a_table_is_the_same_in_every_dialect(tmp_path_factory, dialect):
     found = adapter.read(folder)[0]
     assert list(found) == list(plain)
     assert found.to_numpy().tolist() == [[cell or None for cell in row] for row in plain.to_numpy().tolist()]
-    with contextlib.suppress(UserError):  # two patients of one exam, say
-        assert len(check_index(found)) == len(plain)
+
+
+CELLS = st.one_of(
+    st.none(), st.text(max_size=5), st.sampled_from(["0", "1.0", " 2", "1e400", "nan", "-1", "0,5", "1,2,3", "yes", "xing", "6", "L1"])
+)
+COLUMN = st.sampled_from([*COLUMNS, *GEOMETRY, "rater_1", "truth_score"])
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_any_cells_make_an_index_or_a_sentence(data):
+    columns = {"clip", "path", "patient"} | set(data.draw(st.lists(COLUMN, max_size=5)))
+    rows = data.draw(st.integers(1, 3))
+    cells = {c: data.draw(st.lists(CELLS, min_size=rows, max_size=rows)) for c in sorted(columns)}
+    cells["clip"] = [f"c{i}" for i in range(rows)] if data.draw(st.booleans()) else cells["clip"]
+    with contextlib.suppress(UserError):
+        assert len(check_index(pd.DataFrame(cells, dtype=object))) == rows
+
+
+def test_clips_of_one_score_teach_nothing_and_the_door_says_so(study, tmp_path, capsys):
+    write_index(study, pd.read_csv(study / "index.csv").assign(score=0, a_lines=1, b_lines=0, effusion=0, consolidation=0))
+    for labels in ("score", "sign", "signs"):
+        data = FrameDataModule(64, 4, "tiny", root=str(study), labels=labels, cache_dir=str(tmp_path))
+        shown = "score 0" if labels == "score" else "a_lines 1, b_lines 0, effusion 0, consolidation 0"
+        with pytest.raises(UserError, match=f"every labelled clip of .*study has {shown}, and from one label only nothing can be learnt"):
+            data.setup("fit")
+
+
+def test_clips_of_one_score_can_be_tested_on(study, tmp_path):
+    other = shutil.copytree(study, tmp_path / "other")
+    for i in range(8):
+        write_video(other / "clips" / f"c{i}.mp4", 255 - smooth_frames(4 + i))
+    write_index(other, pd.read_csv(study / "index.csv").assign(score=0))
+    data = FrameDataModule(64, 4, "tiny", root=str(study), test_root=str(other), cache_dir=str(tmp_path / "cache"))
+    data.setup("fit")
+    assert set(data.part("test")["target"]) == {0}
