@@ -144,7 +144,11 @@ class LungDataModule(pl.LightningDataModule):
             )
 
     def setup(self, stage: str) -> None:
-        """Read the roots, choose the samples and divide the patients."""
+        """Read the roots, choose the samples and divide the patients.
+
+        Raises:
+            UserError: as `read_sources`, `split_patients` and `kept_division`; or all labels to train on are the same.
+        """
         if hasattr(self, "samples"):
             return
         self.sources: Sources = read_sources(self._root(), self.test_root, self.adapter, self.cache_dir)
@@ -208,9 +212,10 @@ class LungDataModule(pl.LightningDataModule):
         if (known.nunique() > 1).any():
             return
         shown = label_text(known.drop_duplicates().head(1).assign(clip="")).iloc[0]
+        one, rule = ("score", SCORE_RULE) if self.labels == "score" else ("label", SIGN_RULE)
         raise UserError(
-            f"every labelled clip of {self._root()} has {shown}, and from one label only nothing can be learnt; add clips with other labels"
-            f" ({SCORE_RULE if self.labels == 'score' else SIGN_RULE}), or predict these with a network that is trained already"
+            f"every labelled clip of {self._root()} has {shown}, and from one {one} only nothing can be learnt; add clips with other labels"
+            f" ({rule}), or predict these with a network that is trained already"
         )
 
     def _division(self, units: pd.DataFrame) -> Division:

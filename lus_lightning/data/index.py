@@ -38,8 +38,8 @@ class Index:
         fingerprint: 12 hex digits, of the table and the content of all its files.
         contents: hash of the files of each clip, in the table's order.
         clip_files: hash of the clip's own file, likewise.
-        notes: what the reader should know: patients written in two ways, names that look alike, files that stand twice,
-            how clips were read.
+        notes: what the reader should know: what was taken as what (table, headings, paths, values, patients), names that look alike,
+            files that stand twice, how clips were read, and what of the folder is not read.
     """
 
     table: pd.DataFrame

@@ -420,7 +420,7 @@ def test_clips_of_one_score_teach_nothing_and_the_door_says_so(study, tmp_path, 
     for labels in ("score", "sign", "signs"):
         data = FrameDataModule(64, 4, "tiny", root=str(study), labels=labels, cache_dir=str(tmp_path))
         shown = "score 0" if labels == "score" else "a_lines 1, b_lines 0, effusion 0, consolidation 0"
-        with pytest.raises(UserError, match=f"every labelled clip of .*study has {shown}, and from one label only nothing can be learnt"):
+        with pytest.raises(UserError, match=f"every labelled clip of .*study has {shown}, and from one .* only nothing can be learnt"):
             data.setup("fit")
 
 
