@@ -21,27 +21,28 @@ def as_they_are(table: pd.DataFrame, folder: Path) -> tuple[pd.DataFrame, list[s
 
     A path that is found as it is written stays, and so does one that is not found at all. Else `\\` is `/`, spaces around are dropped,
     Unicode form and case are free, a clip may lack its suffix, and of an absolute path (or one from Windows) the longest tail that is
-    in the folder is taken; each only where it leaves one file.
+    in the folder is taken; each only where it leaves one file, and a tail that two rows would share is not taken.
     """
     found, look = table.copy(), _Folder(folder)
     notes = []
     for column in [c for c in FILES if c in table]:
         written = [v if isinstance(v, str) and v.strip() else None for v in table[column]]
         meant = [None if text is None else look.named(text, suffix_free=column == "path") for text in written]
+        meant = [old if new in look.tails and meant.count(new) > 1 else new for old, new in zip(written, meant, strict=True)]
         found[column] = pd.Series(meant, table.index, dtype=object)
         pairs = [(old, new) for old, new in zip(written, meant, strict=True) if old != new]
         if pairs:
             notes.append(f"in column `{column}` {len(pairs)} are taken as files that are here: "
                          f"{listed(_told(old, new) for old, new in pairs)}")  # fmt: skip
     found.attrs = dict(table.attrs)
-    return found, notes + look.unsure
+    return found, notes + ([f"a path could mean several files; write the one that is meant: {listed(look.unsure)}"] if look.unsure else [])
 
 
 class _Folder:
     """Looks files up, listing each folder once."""
 
     def __init__(self, root: Path) -> None:
-        self.root, self.unsure = root, list[str]()
+        self.root, self.unsure, self.tails = root, list[str](), set[str]()
         self._lists: dict[str, dict[str, list[str]]] = {}
 
     def named(self, text: str, suffix_free: bool) -> str:
@@ -59,10 +60,12 @@ class _Folder:
         for start in range(len(parts) if absolute or windows else 1):
             matches = self._matches("", parts[start:], suffix_free)
             if len(matches) > 1:
-                self.unsure.append(f"'{text}' could be {' or '.join(matches)}; write the one that is meant")
+                self.unsure.append(f"'{text}' is {' or '.join(matches)}")
                 return text
             if matches:
-                return matches[0] + (f"#{part}" if part else "")
+                name = matches[0] + (f"#{part}" if part else "")
+                self.tails |= {name} if start else set()
+                return name
         return text
 
     def _matches(self, place: str, parts: list[str], suffix_free: bool) -> list[str]:

@@ -200,13 +200,20 @@ def test_a_path_means_the_file_that_is_there(study, capsys):
 def test_a_path_that_could_mean_two_files_or_lies_outside_is_not_guessed(study, tmp_path, capsys):
     write_video(study / "clips" / "c1.mkv", smooth_frames(5))
     edit_index(study, 1, "path", "clips/c1")
-    assert "'clips/c1' could be clips/c1.mkv or clips/c1.mp4; write the one that is meant" in told(study, capsys)
+    assert "a path could mean several files; write the one that is meant: 'clips/c1' is clips/c1.mkv or clips/c1.mp4" in told(study, capsys)
     assert build_index(study).left_out["path"].tolist() == ["clips/c1"]
     write_video(tmp_path / "c1.mp4", smooth_frames(5))
     for outside in (str(tmp_path / "c1.mp4"), "../c1.mp4", r"..\c1.mp4", r"C:\nowhere\else.mp4"):
         edit_index(study, 1, "path", outside)
         with pytest.raises(UserError, match="must be relative to the data folder"):
             build_index(study)
+
+
+def test_two_rows_do_not_come_to_share_a_file(study):
+    for row in (0, 1):
+        edit_index(study, row, "path", rf"visit {row}\clips\c7.mp4")
+    with pytest.raises(UserError, match=r"row 1 .* must be relative to the data folder"):
+        build_index(study)
 
 
 def test_masks_and_frame_labels_are_found_in_the_same_way(study):
