@@ -4,9 +4,10 @@
 
 Every clip is simulated and placed on a dark screen. `plain` and `tinted` (a sepia grey map) are one B-mode. `colour` has a Doppler box,
 `grey_bar` a still bar beside the picture, `mmode` a strip that a line sweeps over, beside or below it: its field is right, or a refusal.
-`side_by_side` has two pictures, one of them frozen in every other clip: either field is right, or a refusal. `flipped` (upside down, sectors
-only: a rectangle looks the same) and `steered` (a linear picture whose lines lean by 8 to 20 degrees) have no field that could be right, so
-that all told are wrong. Right is what `benchmarks/beams.py` calls right. Of `tinted` and `colour` the reader must say which shows colours.
+`side_by_side` has two pictures, one of them frozen in every other clip: either field is right, or a refusal. `flipped` (upside down,
+sectors only: a rectangle looks the same) and `steered` (a linear picture whose lines lean by 8 to 20 degrees) have no field that could
+be right, so that all told are wrong. Right is what `benchmarks/beams.py` calls right. Of `tinted` and `colour` the reader must say which
+shows colours.
 """
 
 import argparse
