@@ -10,6 +10,7 @@ import numpy as np
 
 from lus_lightning.data.focus import are_parallel, gradients
 from lus_lightning.data.geometry import Geometry, scan_maps
+from lus_lightning.data.layout import divided, leaning
 from lus_lightning.data.lit import MAX_FRAMES, Lit, Outline, lit_region, outline
 from lus_lightning.data.ray import AGREE, longest_ray, sector_on
 from lus_lightning.data.sector import Sector, fit_sector, outer_arc
@@ -57,6 +58,8 @@ def estimate_geometry(
     is said to be, or if nobody says what it is and those lines run side by side; otherwise it is refused.
     """
     few, factor, size = _reduced(frames, len(frames) if isinstance(frames, np.ndarray) else count or 0)
+    if reason := next(filter(None, (divided(lit_region(few, threshold)) for threshold in THRESHOLDS)), ""):
+        return Estimate(None, 0.0, reason)
     angle = shared.angle if shared else None
     best = _most_sure(few, partial(_recalled, probe=probe, shared=shared.reduced(factor))) if shared else None
     if shared and shared.by == "exam" and best and best.geometry is None:
@@ -196,6 +199,8 @@ def _rectangle(found: Lit, edges: Outline, probe: str | None) -> Estimate:
     overlap = _overlap(mask, lit)
     sure = float(np.clip((overlap - 0.6) / 0.35, 0, 1)) * (1.0 if probe else float(np.clip(2 * max(upright, default=0) - 0.2, 0, 1)))
     seen = tuple(side for side, is_free in free.items() if is_free)
+    if reason := leaning(edges, max(lit.shape)):
+        return Estimate(None, 1e-3 * sure, reason, seen, overlap)
     if sure < SURE_ENOUGH:
         return Estimate(None, sure, f"only {overlap:.0%} of a rectangle lights up" if probe else _NO_EDGE, seen, overlap)
     geometry = _geometry("linear", ((left + right) / 2, top - 0.5), (right - left + 1) / 2, 0, bottom - top + 1, lit.shape)
