@@ -10,7 +10,7 @@ import numpy as np
 
 from lus_lightning.data.focus import are_parallel, gradients
 from lus_lightning.data.geometry import Geometry, scan_maps
-from lus_lightning.data.layout import divided, leaning
+from lus_lightning.data.layout import leaning, odd_layout
 from lus_lightning.data.lit import MAX_FRAMES, Lit, Outline, lit_region, outline
 from lus_lightning.data.ray import AGREE, longest_ray, sector_on
 from lus_lightning.data.sector import Sector, fit_sector, outer_arc
@@ -58,7 +58,7 @@ def estimate_geometry(
     is said to be, or if nobody says what it is and those lines run side by side; otherwise it is refused.
     """
     few, factor, size = _reduced(frames, len(frames) if isinstance(frames, np.ndarray) else count or 0)
-    if reason := next(filter(None, (divided(lit_region(few, threshold)) for threshold in THRESHOLDS)), ""):
+    if reason := next(filter(None, (odd_layout(few, lit_region(few, threshold)) for threshold in THRESHOLDS[:2])), ""):
         return Estimate(None, 0.0, reason)
     angle = shared.angle if shared else None
     best = _most_sure(few, partial(_recalled, probe=probe, shared=shared.reduced(factor))) if shared else None

@@ -5,7 +5,7 @@ from typing import Final
 import cv2
 import numpy as np
 
-from lus_lightning.data.lit import Lit, Outline
+from lus_lightning.data.lit import Lit, Outline, outline
 from lus_lightning.data.ray import longest_ray
 
 TWO_PICTURES: Final = "two pictures lie side by side, or a picture and an M-mode strip; crop the clip to one of them"
@@ -15,28 +15,31 @@ STEERED: Final = "both sides of the picture lean the same way, as a steered line
 LEANING: Final = "the sides of what lights up lean, as no rectangle's do"
 _PART: Final = 0.1
 """Least share of what lights up in the smaller of two pictures: of 428 real clips none has columns without light between parts of 0.03."""
+_GAP: Final = 0.5
+"""Root of the brightness of a gap of one or two pixels, as a share of that beside it: the picture was made smaller, and no pixel is unlit."""
 _FILLED: Final = 0.9
 _LEANS: Final = np.linspace(-0.9, 0.9, 181)
 LEAN: Final = 0.1
 """Radians by which a side leans that is no rectangle's."""
 
 
-def divided(found: Lit) -> str:
-    """Why what lights up is two pictures, empty if it is one.
-
-    Columns without light part those side by side. Rows without light lie in dark pictures too, so that a strip below must fill a rectangle.
-    """
-    columns, rows = (_parts(found.lit, axis) for axis in (0, 1))
-    if columns is not None:
+def odd_layout(frames: np.ndarray, found: Lit) -> str:
+    """Why frames (T, H, W) uint8, of which `found` lights up, show no single upright picture; empty if they may."""
+    columns = np.sqrt(frames.max(axis=0)).mean(axis=0)
+    gap = np.zeros(len(columns), bool)
+    gap[2:-2] = columns[2:-2] < _GAP * np.minimum(columns[:-4], columns[4:])
+    if _parts(np.where(gap, 0, found.lit.sum(axis=0))) is not None:
         return TWO_PICTURES
-    if rows is not None and _fills(found.lit[rows:]):
+    # Dark pictures have rows without light too, so that a strip must fill a rectangle.
+    below = _parts(found.lit.sum(axis=1))
+    if below is not None and _fills(found.lit[below:]):
         return STRIP
-    return ""
+    lean = leaning(outline(found), max(found.lit.shape))
+    return lean if lean in (UPSIDE_DOWN, STEERED) else ""
 
 
-def _parts(lit: np.ndarray, axis: int) -> int | None:
-    """The column (axis 0) or row (axis 1) without light that divides what lights up (H, W) most evenly, none if it leaves too little."""
-    light = lit.sum(axis=axis)
+def _parts(light: np.ndarray) -> int | None:
+    """Which column or row without light divides the light (N,) most evenly, none if it leaves too little on one side."""
     before = light.cumsum() / max(light.sum(), 1)
     smaller = np.where(light == 0, np.minimum(before, 1 - before), 0)
     best = int(smaller.argmax())
