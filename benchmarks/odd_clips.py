@@ -165,12 +165,12 @@ KINDS: dict[str, Callable[[int, np.random.Generator], tuple[list[Field], np.ndar
 
 
 def read(frames: np.ndarray) -> tuple[np.ndarray, bool]:
-    """Colour frames (T, H, W, 3) through a video: as they are read, and whether the reader says that they show colours."""
+    """Colour frames (T, H, W, 3) through a video that keeps luma: as they are read, and whether the reader says that they show colours."""
     even = frames[:, : frames.shape[1] // 2 * 2, : frames.shape[2] // 2 * 2]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "clip.mp4"
         with av.open(str(path), "w") as container:
-            stream = container.add_stream("libx264", rate=Fraction(8), options={"crf": "14"})
+            stream = container.add_stream("libx264", rate=Fraction(8), options={"crf": "0"})
             stream.height, stream.width, stream.pix_fmt = *even.shape[1:3], "yuv420p"
             for frame in even:
                 container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")))

@@ -16,7 +16,7 @@ LEANING: Final = "the sides of what lights up lean, as no rectangle's do"
 _PART: Final = 0.1
 """Least share of what lights up in the smaller of two pictures: of 428 real clips none has columns without light between parts of 0.03."""
 _GAP: Final = 0.5
-"""Root of the brightness of a gap of one or two pixels, as a share of that beside it: the picture was made smaller, and no pixel is unlit."""
+"""Root of the brightness of a narrow gap, as a share of that beside it: made smaller, a gap of two pixels may leave no pixel unlit."""
 _FILLED: Final = 0.9
 _LEANS: Final = np.linspace(-0.9, 0.9, 181)
 LEAN: Final = 0.1
@@ -30,9 +30,9 @@ def odd_layout(frames: np.ndarray, found: Lit) -> str:
     gap[2:-2] = columns[2:-2] < _GAP * np.minimum(columns[:-4], columns[4:])
     if _parts(np.where(gap, 0, found.lit.sum(axis=0))) is not None:
         return TWO_PICTURES
-    # Dark pictures have rows without light too, so that a strip must fill a rectangle.
+    # Dark pictures have rows without light too, so that a strip must fill a rectangle; what stands still in it is taken for writing.
     below = _parts(found.lit.sum(axis=1))
-    if below is not None and _fills(found.lit[below:]):
+    if below is not None and any(_fills(light[below:]) for light in (found.lit, found.lit | found.written)):
         return STRIP
     lean = leaning(outline(found), max(found.lit.shape))
     return lean if lean in (UPSIDE_DOWN, STEERED) else ""
