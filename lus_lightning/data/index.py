@@ -101,9 +101,10 @@ def _names_told(written: pd.Series, taken: pd.Series) -> list[str]:
 
 
 def _reading_told(clips: pd.Series, notes: pd.Series) -> list[str]:
-    """What is said of how clips were read: each thing once, with the clips that it is true of."""
+    """What is said of how clips were read: each thing once, with the clips that it is true of and how many they are."""
     told = pd.DataFrame({"clip": clips, "note": notes}).explode("note").dropna()
-    return [f"{', '.join(each)}: {note}" for note, each in told.groupby("note", sort=False)["clip"]]
+    each = told.groupby("note", sort=False)["clip"]
+    return [f"{', '.join(named)}{f' ({len(named)} clips)' if len(named) > 1 else ''}: {note}" for note, named in each]
 
 
 def index_command(root: str, out: str | None = None, adapter: str | None = None, strict: bool = False) -> None:

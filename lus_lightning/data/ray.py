@@ -34,9 +34,7 @@ class Ray:
         return np.array([-np.sin(self.angle) if self.side == "left" else np.sin(self.angle), np.cos(self.angle)])
 
 
-def longest_ray(
-    found: Outline, side: str, size: int, angle: float | None = None, angles: np.ndarray = ANGLES
-) -> Ray | None:
+def longest_ray(found: Outline, side: str, size: int, angle: float | None = None, angles: np.ndarray = ANGLES) -> Ray | None:
     """The line on which most firm points of a side lie while few lie beyond, at an `angle` if known; none if few do or it is bowed.
 
     Only lines at one of the `angles` are looked for, in radians from the vertical, positive where the line leads outwards as it goes down.

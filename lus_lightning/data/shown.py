@@ -43,7 +43,7 @@ class Colours:
     @property
     def moving(self) -> bool:
         """Whether more than 0.3 % of the picture is coloured in some of the frames that were looked at and not in others."""
-        return self._ever is not None and bool((self._ever & ~self._always).mean() > _SHARE)
+        return self._ever is not None and self._always is not None and bool((self._ever & ~self._always).mean() > _SHARE)
 
 
 class Watch:

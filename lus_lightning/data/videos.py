@@ -105,8 +105,8 @@ def _small() -> Callable[[av.VideoFrame], np.ndarray]:
 
     def small(frame: av.VideoFrame) -> np.ndarray:
         shrink = max(1.0, max(frame.width, frame.height) / LOOKED_AT)
-        size = (max(1, round(side / shrink)) for side in (frame.width, frame.height))
-        return colours.reformat(frame, *size, format="rgb24", interpolation="AREA").to_ndarray()
+        width, height = (max(1, round(side / shrink)) for side in (frame.width, frame.height))
+        return colours.reformat(frame, width, height, format="rgb24", interpolation="AREA").to_ndarray()
 
     return small
 
