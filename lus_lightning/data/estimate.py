@@ -22,6 +22,7 @@ SURE_ENOUGH: Final = 0.4
 PHASED_BELOW: Final = 0.12
 """A probe whose face is so small beside the depth is called phased, where nobody says what it is."""
 _LARGEST: Final = 400
+_LEAST_LIT: Final = 0.02
 _NO_EDGE: Final = "no edge of the field of view is seen: the picture is lit from border to border, or nothing in it is straight"
 
 
@@ -58,7 +59,7 @@ def estimate_geometry(
     is said to be, or if nobody says what it is and those lines run side by side; otherwise it is refused.
     """
     few, factor, size = _reduced(frames, len(frames) if isinstance(frames, np.ndarray) else count or 0)
-    if reason := next(filter(None, (odd_layout(few, lit_region(few, threshold)) for threshold in THRESHOLDS[:2])), ""):
+    if reason := next(filter(None, (_odd(few, threshold) for threshold in THRESHOLDS[:2])), ""):
         return Estimate(None, 0.0, reason)
     angle = shared.angle if shared else None
     best = _most_sure(few, partial(_recalled, probe=probe, shared=shared.reduced(factor))) if shared else None
@@ -80,6 +81,12 @@ def estimate_geometry(
     return replace(best, geometry=_enlarged(geometry, factor, size), overlap=overlap)
 
 
+def _odd(frames: np.ndarray, threshold: int) -> str:
+    """Why what lights up above a threshold is no single upright picture, empty if it may be one."""
+    found = lit_region(frames, threshold)
+    return odd_layout(frames, found) if found.lit.mean() > _LEAST_LIT else ""
+
+
 def _deepened(geometry: Geometry, outlines: list[Outline]) -> Geometry | None:
     """With the outer arc, where that is an edge at another threshold: faint noise may end there, deeper than what is bright."""
     size, depth = max(geometry.height, geometry.width), geometry.radius_mm + geometry.depth_mm
@@ -92,7 +99,7 @@ def _most_sure(frames: np.ndarray, estimate: Callable[[Lit], Estimate], enough: 
     best = Estimate(None, 0.0, "nothing lights up")
     for threshold in THRESHOLDS[::-1] if faint_first else THRESHOLDS:
         found = lit_region(frames, threshold)
-        if found.lit.mean() > 0.02:
+        if found.lit.mean() > _LEAST_LIT:
             best = max(estimate(found), best, key=lambda e: e.confidence)
         if best.confidence > enough:
             break
