@@ -45,27 +45,29 @@ def simulated_clip(scanner: str, seed: int) -> tuple[Geometry, np.ndarray]:
     return settings.geometry, render_clip(scene, replace(settings, text=settings.text or TEXTS[seed % 3]), np.arange(16) / 8).frames
 
 
-def verdict(true: Geometry, frames: np.ndarray, found: Estimate) -> str:
-    """`right`, or what is wrong, or why it is refused."""
+def verdict(true: Geometry, frames: np.ndarray, found: Estimate, window: tuple[int, int, int, int] | None = None) -> str:
+    """`right`, or what is wrong, or why it is refused; `window` (left, top, right, bottom) of frames (T, H, W) holds the picture."""
     if (told := found.geometry) is None:
         return f"refused: {found.reason}"
     if (true.probe == "linear") != (told.probe == "linear"):
         return "wrong: " + told.probe
     mm, (column, row), (told_column, told_row) = true.mm_per_px, true.apex_px(), told.apex_px()
+    left, top, right, bottom = window or (0, 0, true.width - 1, true.height - 1)
     outer, told_outer = (true.radius_mm + true.depth_mm) / mm, told.radius_mm + told.depth_mm
     apex, angle = float(np.hypot(column - told_column, row - told_row)), abs(np.degrees(told.aperture - true.aperture))
     if true.probe == "linear":  # only what lies in the picture can be told
-        sides = [np.clip(column + s * true.aperture / mm, -0.5, SIZE - 0.5) - told_column - s * told.aperture for s in (-1, 1)]
-        apex, angle = max(abs(max(row, -0.5) - told_row), *map(abs, sides)), 0.0
-        outer, told_outer = min(row + outer, SIZE - 0.5), told_row + told_outer
+        sides = [np.clip(column + s * true.aperture / mm, left - 0.5, right + 0.5) - told_column - s * told.aperture for s in (-1, 1)]
+        apex, angle = max(abs(max(row, top - 0.5) - told_row), *map(abs, sides)), 0.0
+        outer, told_outer = min(row + outer, bottom + 0.5), told_row + told_outer
     bent = np.linspace(-true.aperture, true.aperture, 600)
     x, y = (bent / mm, 0 * bent + outer - 2) if true.probe == "linear" else ((outer - 2) * np.sin(bent), row + (outer - 2) * np.cos(bent))
     x = x + column
-    inside = (x >= 0) & (x <= SIZE - 1) & (y >= 0) & (y <= SIZE - 4)
+    inside = (x >= left) & (x <= right) & (y >= top) & (y <= bottom - 3)
     lit = inside.mean() > 0.1 and (frames.max(axis=0)[y[inside].round().astype(int), x[inside].round().astype(int)] > 0).mean() > 0.5
     deep = abs(outer - told_outer) if lit or "outer" in found.seen else 0.0
     off = f"apex {apex:.1f} px, angle {angle:.1f} degrees, outer radius {deep:.1f} px, confidence {found.confidence:.2f}"
-    return "right" if apex <= 2 and angle <= 1 and deep <= 2 else f"wrong: {off}"
+    near = 2 * max(1, true.height / 400, true.width / 400)  # larger pictures are looked at made smaller
+    return "right" if apex <= near and angle <= 1 and deep <= near else f"wrong: {off}"
 
 
 def simulated(console: Console, seeds: range, told: bool) -> None:

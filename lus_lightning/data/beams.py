@@ -55,7 +55,7 @@ def beams_command(root: str, out: str | None = None, adapter: str | None = None)
     write_table(target / "beams.csv", table)
     sheet = _sheet([_tile(picture, estimate, row["clip"]) for row, estimate, picture in usable])
     write_whole(target / "beams.png", [cv2.imencode(".png", sheet)[1].tobytes()])
-    _tell(table, target)
+    _tell(table, index.notes, target)
 
 
 def _brightest(clip: tuple[Path, int]) -> np.ndarray:
@@ -113,12 +113,14 @@ def _sheet(tiles: list[np.ndarray]) -> np.ndarray:
     return np.vstack([np.hstack(filled[i : i + COLUMNS]) for i in range(0, len(filled), COLUMNS)])
 
 
-def _tell(table: pd.DataFrame, target: Path) -> None:
+def _tell(table: pd.DataFrame, notes: tuple[str, ...], target: Path) -> None:
     console = Console(soft_wrap=True, markup=False, highlight=False)
     estimated = table[table["estimated"]]
     console.print(f"{len(estimated)} of {len(table)} clips estimated, {len(table) - len(estimated)} refused")
     for probe, count in Counter(estimated["probe"]).items():
         console.print(f"    {probe}: {count}")
-    for row in table[~table["estimated"]].itertuples():
-        console.print(f"refused: {row.clip}: {row.reason}")
+    for reason, clips in table[~table["estimated"]].groupby("reason", sort=False)["clip"]:
+        console.print(f"refused, {len(clips)}: {reason}\n    {', '.join(clips)}")
+    for note in notes:
+        console.print(f"note: {note}")
     console.print(f"the table and the contact sheet are in {target}")

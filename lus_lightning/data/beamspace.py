@@ -26,7 +26,7 @@ from lus_lightning.errors import UserError
 
 __all__ = ["Estimate", "clip_geometry", "estimate_geometry", "geometry_from_row", "scan_convert", "to_beam"]
 
-BEAM_VERSION: Final = 5
+BEAM_VERSION: Final = 6
 """Part of the cache keys: raise it whenever the same clip would be estimated or converted differently."""
 CORRECTIONS: Final = 2
 _GIVEN: Final = ("aperture", "radius_mm", "depth_mm", "top_mm")

@@ -10,6 +10,7 @@ import numpy as np
 
 from lus_lightning.data.focus import are_parallel, gradients
 from lus_lightning.data.geometry import Geometry, scan_maps
+from lus_lightning.data.layout import leaning, odd_layout
 from lus_lightning.data.lit import MAX_FRAMES, Lit, Outline, lit_region, outline
 from lus_lightning.data.ray import AGREE, longest_ray, sector_on
 from lus_lightning.data.sector import Sector, fit_sector, outer_arc
@@ -21,6 +22,7 @@ SURE_ENOUGH: Final = 0.4
 PHASED_BELOW: Final = 0.12
 """A probe whose face is so small beside the depth is called phased, where nobody says what it is."""
 _LARGEST: Final = 400
+_LEAST_LIT: Final = 0.02
 _NO_EDGE: Final = "no edge of the field of view is seen: the picture is lit from border to border, or nothing in it is straight"
 
 
@@ -57,6 +59,8 @@ def estimate_geometry(
     is said to be, or if nobody says what it is and those lines run side by side; otherwise it is refused.
     """
     few, factor, size = _reduced(frames, len(frames) if isinstance(frames, np.ndarray) else count or 0)
+    if reason := next(filter(None, (_odd(few, threshold) for threshold in THRESHOLDS[:2])), ""):
+        return Estimate(None, 0.0, reason)
     angle = shared.angle if shared else None
     best = _most_sure(few, partial(_recalled, probe=probe, shared=shared.reduced(factor))) if shared else None
     if shared and shared.by == "exam" and best and best.geometry is None:
@@ -77,6 +81,12 @@ def estimate_geometry(
     return replace(best, geometry=_enlarged(geometry, factor, size), overlap=overlap)
 
 
+def _odd(frames: np.ndarray, threshold: int) -> str:
+    """Why what lights up above a threshold is no single upright picture, empty if it may be one."""
+    found = lit_region(frames, threshold)
+    return odd_layout(frames, found) if found.lit.mean() > _LEAST_LIT else ""
+
+
 def _deepened(geometry: Geometry, outlines: list[Outline]) -> Geometry | None:
     """With the outer arc, where that is an edge at another threshold: faint noise may end there, deeper than what is bright."""
     size, depth = max(geometry.height, geometry.width), geometry.radius_mm + geometry.depth_mm
@@ -89,7 +99,7 @@ def _most_sure(frames: np.ndarray, estimate: Callable[[Lit], Estimate], enough: 
     best = Estimate(None, 0.0, "nothing lights up")
     for threshold in THRESHOLDS[::-1] if faint_first else THRESHOLDS:
         found = lit_region(frames, threshold)
-        if found.lit.mean() > 0.02:
+        if found.lit.mean() > _LEAST_LIT:
             best = max(estimate(found), best, key=lambda e: e.confidence)
         if best.confidence > enough:
             break
@@ -196,6 +206,8 @@ def _rectangle(found: Lit, edges: Outline, probe: str | None) -> Estimate:
     overlap = _overlap(mask, lit)
     sure = float(np.clip((overlap - 0.6) / 0.35, 0, 1)) * (1.0 if probe else float(np.clip(2 * max(upright, default=0) - 0.2, 0, 1)))
     seen = tuple(side for side, is_free in free.items() if is_free)
+    if reason := leaning(edges, max(lit.shape)):
+        return Estimate(None, 1e-3 * sure, reason, seen, overlap)
     if sure < SURE_ENOUGH:
         return Estimate(None, sure, f"only {overlap:.0%} of a rectangle lights up" if probe else _NO_EDGE, seen, overlap)
     geometry = _geometry("linear", ((left + right) / 2, top - 0.5), (right - left + 1) / 2, 0, bottom - top + 1, lit.shape)

@@ -129,9 +129,10 @@ def left_out_lines(left_out: pd.DataFrame) -> list[str]:
 
 
 def _reading_told(clips: pd.Series, notes: pd.Series) -> list[str]:
-    """What is said of how clips were read: each thing once, with the clips that it is true of."""
+    """What is said of how clips were read: each thing once, with the clips that it is true of and how many they are."""
     told = pd.DataFrame({"clip": clips, "note": notes}).explode("note").dropna()
-    return [f"{names_of(each)}: {note}" for note, each in told.groupby("note", sort=False)["clip"]]
+    each = told.groupby("note", sort=False)["clip"]
+    return [f"{names_of(named)}{f' ({len(named)} clips)' if len(named) > 1 else ''}: {note}" for note, named in each]
 
 
 def index_command(root: str, out: str | None = None, adapter: str | None = None, strict: bool = False) -> None:

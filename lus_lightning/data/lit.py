@@ -12,6 +12,12 @@ WINDOW: Final = 13
 """Points over which an outline is straight where it is a sector's edge, and ragged where it is only the end of what is bright."""
 BRIGHT_WRITING: Final = 60
 TALLEST_WRITING: Final = 0.1
+_BAR: Final = 0.1
+"""Greatest width of a bar, as a share of the longer side: what is wider and stands still is a frozen picture."""
+_STRAY: Final = 0.02
+"""Share of what stands still that may move all the same, as beside a codec's blocks."""
+_MOVING: Final = 0.2
+"""Share of what lights up that moves where there is a picture beside what stands still."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +57,8 @@ def lit_region(frames: np.ndarray, threshold: int) -> Lit:
     if moving:
         calm = high - low <= 6
         bright = high >= BRIGHT_WRITING
-        written = cv2.dilate(_writing(lit & calm & bright, ~lit | calm & ~bright), np.ones((3, 3), np.uint8))
+        drawn = _writing(lit & calm & bright, ~lit | calm & ~bright) | _bars(lit, calm)
+        written = cv2.dilate(drawn, np.ones((3, 3), np.uint8))
     bare = cv2.medianBlur((lit & (written == 0)).astype(np.uint8), 3)
     joined = cv2.morphologyEx(bare, cv2.MORPH_CLOSE, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (9, 9)))
     _, labels, stats, _ = cv2.connectedComponentsWithStats(joined)
@@ -81,6 +88,17 @@ def _writing(still: np.ndarray, plain: np.ndarray) -> np.ndarray:
         if beside.any():
             letters |= _line(labels, stats, low, int(k))
     return letters[labels].astype(np.uint8)
+
+
+def _bars(lit: np.ndarray, calm: np.ndarray) -> np.ndarray:
+    """Bars of greys and lines drawn beside a moving picture, (H, W) uint8: narrow, alone, and all of them still. None, if nothing moves."""
+    moving = lit & ~calm
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(lit.astype(np.uint8))
+    width, height, area = stats[:, cv2.CC_STAT_WIDTH], stats[:, cv2.CC_STAT_HEIGHT], stats[:, cv2.CC_STAT_AREA]
+    thin = (np.minimum(width, height) <= _BAR * max(lit.shape)) & (np.maximum(width, height) > TALLEST_WRITING * len(lit))
+    bars = thin & (np.bincount(labels[moving], minlength=count) <= _STRAY * area)
+    bars[0] = False
+    return (bars[labels] & (moving.sum() > _MOVING * lit.sum())).astype(np.uint8)
 
 
 def _line(labels: np.ndarray, stats: np.ndarray, low: np.ndarray, letter: int) -> np.ndarray:

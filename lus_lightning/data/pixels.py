@@ -7,6 +7,7 @@ from typing import Final
 import av
 import numpy as np
 
+from lus_lightning.data.shown import Colours
 from lus_lightning.errors import UserError
 
 MAX_PIXELS: Final = 2**26
@@ -24,10 +25,12 @@ class Told:
     Args:
         fps: frames per second as the container says (the average where the rate varies), none for stills and arrays.
         notes: what the user should know of how the file was read.
+        colours: looks at the frames' colours, of which only grey is read.
     """
 
     fps: float | None = None
     notes: list[str] = field(default_factory=list)
+    colours: Colours = field(default_factory=Colours)
 
     def note(self, text: str) -> None:
         """Add a note, once."""

@@ -34,12 +34,15 @@ class Ray:
         return np.array([-np.sin(self.angle) if self.side == "left" else np.sin(self.angle), np.cos(self.angle)])
 
 
-def longest_ray(found: Outline, side: str, size: int, angle: float | None = None) -> Ray | None:
-    """The line on which most firm points of a side lie while few lie beyond, at an `angle` if known; none if few do or it is bowed."""
+def longest_ray(found: Outline, side: str, size: int, angle: float | None = None, angles: np.ndarray = ANGLES) -> Ray | None:
+    """The line on which most firm points of a side lie while few lie beyond, at an `angle` if known; none if few do or it is bowed.
+
+    Only lines at one of the `angles` are looked for, in radians from the vertical, positive where the line leads outwards as it goes down.
+    """
     points, firm = found.points[side], found.firm[side]
     if firm.sum() < LEAST * size:
         return None
-    angles = ANGLES if angle is None else np.array([angle])
+    angles = angles if angle is None else np.array([angle])
     sign, unit = (-1 if side == "left" else 1), max(1.0, size / 224)
     beyond = sign * np.outer(np.cos(angles), points[:, 0]) - np.outer(np.sin(angles), points[:, 1])
     low, bins = beyond.min(), int(np.ptp(beyond) / unit) + 4
@@ -57,7 +60,7 @@ def longest_ray(found: Outline, side: str, size: int, angle: float | None = None
         slope = sign * np.tan(angle)
     angle_seen, middle = float(np.arctan(sign * slope)), near.mean(axis=0)
     bowed = is_bowed(found, np.array([*middle, angle_seen, 0, 0]), [side], unit)
-    return Ray(side, middle, angle_seen) if 0.2 < angle_seen < 1.1 and not bowed else None
+    return Ray(side, middle, angle_seen) if angles.min() - 0.05 < angle_seen < angles.max() + 0.05 and not bowed else None
 
 
 def sector_on(ray: Ray, found: Outline, seen: list[Gradients], size: int) -> Sector | None:

@@ -1,4 +1,4 @@
-"""Which frames of a clip show something new: black ones and repeated ones are no samples."""
+"""What the frames of a clip show: black ones and repeated ones are no samples, and colours that move are no B-mode."""
 
 from collections.abc import Iterable
 from typing import Final
@@ -12,6 +12,43 @@ BLOCK: Final = 8
 """Codecs code a picture that stands still anew now and then: its pixels change, the mean of 8 x 8 of them hardly does."""
 _MOVED: Final = 1.5
 _STILL: Final = 0.01
+
+
+LOOKED_AT: Final = 128
+"""Pixels of the longer side at which colours are looked for."""
+_COLOURED: Final = 32
+"""Chroma (of 128) by which a pixel departs from the grey map's: sepia and its like tint all pixels of one brightness alike."""
+_SHARE: Final = 0.0005
+"""Share of the picture in the middle of patches whose colours move. No lines: one real clip has a green one at its border."""
+
+
+class Colours:
+    """Whether colours come and go in a clip, as a Doppler box's do; a tint of all greys is none, nor is a logo that stands still."""
+
+    def __init__(self) -> None:
+        self._ever: np.ndarray | None = None
+        self._always: np.ndarray | None = None
+
+    def look(self, rgb: np.ndarray) -> None:
+        """A frame, (h, w, 3) uint8, about `LOOKED_AT` pixels a side."""
+        values = cv2.cvtColor(rgb, cv2.COLOR_RGB2YCrCb).astype(np.int16)
+        level, chroma = values[..., 0] // 16, values[..., 1:]
+        coloured = np.zeros(level.shape, bool)
+        for each in np.unique(level):
+            alike = level == each
+            coloured[alike] = (np.abs(chroma[alike] - np.median(chroma[alike], axis=0)) > _COLOURED).any(axis=1)
+        if self._ever is None or self._always is None or self._ever.shape != coloured.shape:
+            self._ever = self._always = coloured
+        self._ever, self._always = self._ever | coloured, self._always & coloured
+
+    @property
+    def moving(self) -> bool:
+        """Whether patches of the picture, three pixels wide at least, are coloured in some of the frames looked at and not in others."""
+        if self._ever is None or self._always is None:
+            return False
+        changing = (self._ever & ~self._always).astype(np.uint8)
+        patches = cv2.erode(changing, np.ones((3, 3), np.uint8), borderType=cv2.BORDER_CONSTANT, borderValue=0)
+        return bool(patches.mean() > _SHARE)
 
 
 class Watch:

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
 from lus_lightning.data.pixels import REPLACE, Told, on_black, refuse_large, square
+from lus_lightning.data.shown import LOOKED_AT
 from lus_lightning.errors import UserError
 
 _WHITE_IS_ZERO: Final = 0
@@ -89,6 +90,10 @@ def _shown(image: Image.Image, told: Told) -> np.ndarray:
     aspect = float(y) / float(x) if x and y else 1.0
     clear = image.info.get("transparency")
     picture = ImageOps.exif_transpose(image)
+    if picture.mode in ("RGB", "RGBA", "P", "CMYK", "YCbCr"):
+        small = picture.convert("RGB")
+        small.thumbnail((LOOKED_AT, LOOKED_AT))
+        told.colours.look(np.asarray(small))
     if picture.mode == "F" or picture.mode.startswith("I"):
         values = np.asarray(picture)
         values = values.astype(values.dtype.newbyteorder("="))

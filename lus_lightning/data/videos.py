@@ -11,9 +11,12 @@ from av.sidedata.sidedata import Type
 from av.video.reformatter import VideoReformatter
 
 from lus_lightning.data.pixels import REPLACE, Told, on_black, refuse_large, square
+from lus_lightning.data.shown import LOOKED_AT
 from lus_lightning.errors import UserError
 
 _GIF_END: Final = 4096
+_EVERY: Final = 3
+"""Colours are looked at in every third frame: what comes and goes is seen in these too, and in less time."""
 
 
 def video_frames(path: Path, told: Told) -> Iterator[np.ndarray]:
@@ -34,12 +37,15 @@ def video_frames(path: Path, told: Told) -> Iterator[np.ndarray]:
         rate = stream.average_rate or stream.guessed_rate
         told.fps = float(rate) if rate else None
         grey = _grey(raw_avi=container.format.name == "avi" and stream.codec_context.name == "rawvideo")
+        small = _small()
         turned: Callable[[np.ndarray], np.ndarray] | None = None
         count = 0
         for frame in _decoded(container, stream):
             turned = turned or _turn(frame)  # once: a frame whose side data were looked at stays in memory for long
             if frame.interlaced_frame:
                 told.note("is interlaced: every other row of a frame is a moment later")
+            if count % _EVERY == 0 and (len(frame.format.components) > 2 or frame.format.has_palette):
+                told.colours.look(small(frame))
             yield turned(square(grey(frame), aspect, told))
             count += 1
     if count < whole:
@@ -91,6 +97,18 @@ def _grey(raw_avi: bool) -> Callable[[av.VideoFrame], np.ndarray]:
         return on_black(values, colours.reformat(frame, format="rgba").to_ndarray()[..., 3])
 
     return grey
+
+
+def _small() -> Callable[[av.VideoFrame], np.ndarray]:
+    """What makes small colour pictures of a frame, (h, w, 3) uint8."""
+    colours = VideoReformatter()
+
+    def small(frame: av.VideoFrame) -> np.ndarray:
+        shrink = max(1.0, max(frame.width, frame.height) / LOOKED_AT)
+        width, height = (max(1, round(side / shrink)) for side in (frame.width, frame.height))
+        return colours.reformat(frame, width, height, format="rgb24", interpolation="AREA").to_ndarray()
+
+    return small
 
 
 def _turn(frame: av.VideoFrame) -> Callable[[np.ndarray], np.ndarray]:

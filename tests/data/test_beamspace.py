@@ -403,7 +403,7 @@ def test_the_command_writes_a_table_and_a_sheet_and_tells_what_is_refused(render
     assert table["estimated"].tolist() == [True, True, True, False]
     assert table["probe"].tolist()[:3] == ["convex", "convex", "linear"]
     assert "3 of 4 clips estimated, 1 refused" in told
-    assert f"refused: dots: {table['reason'][3]}" in told
+    assert f"refused, 1: {table['reason'][3]}\n    dots\n" in told
     sheet = cv2.imread(str(tmp_path / "out" / "beams.png")).astype(int)
     assert [(tile[..., 2] - tile[..., 1] > 200).sum() > 50 for tile in np.split(sheet, 10, axis=1)[:4]] == [True, True, True, False]
     assert state(root) == before

@@ -190,7 +190,7 @@ def test_what_a_reader_did_to_a_clip_is_said_once(study, capsys):
     edit_index(study, 0, "path", "a")
     edit_index(study, 1, "path", "b")
     main(["index", str(study), "--out", str(study.parent / "out.csv")])
-    assert "note: c0, c1: its values have 12 bits (the largest is 3200), so 4095 is white" in capsys.readouterr().out
+    assert "note: c0, c1 (2 clips): its values have 12 bits (the largest is 3200), so 4095 is white" in capsys.readouterr().out
 
 
 def test_an_index_that_was_written_out_is_read_again(study, tmp_path):
