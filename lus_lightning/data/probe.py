@@ -9,7 +9,7 @@ import pandas as pd
 
 from lus_lightning.data.annotations import annotation_file
 from lus_lightning.data.identity import content_hash, digest
-from lus_lightning.data.masks import read_mask
+from lus_lightning.data.masks import MASKS_VERSION, mask_frames
 from lus_lightning.data.pixels import Told
 from lus_lightning.data.readers import READER_VERSION, frames_of
 from lus_lightning.data.shown import Watch, numbers_of, ranges
@@ -36,6 +36,7 @@ class Facts:
         frames, height, width: (T, H, W) of the clip.
         fps: frames per second, or none.
         black_frames, frozen_frames: which are no samples, as `shown.ranges`, or none.
+        mask_frames: the frames that have masks, as `shown.ranges`, where not all have.
         content: hash of the clip's files.
         notes: what the user should know of how the clip was read.
     """
@@ -48,6 +49,7 @@ class Facts:
     frozen_frames: str | None
     content: str
     notes: list[str]
+    mask_frames: str | None = None
 
 
 def probe(files: Files, cache_dir: Path) -> Facts:
@@ -64,10 +66,15 @@ def probe(files: Files, cache_dir: Path) -> Facts:
     if len(numbers_of(facts.black_frames)) == facts.frames:
         raise UserError(f"{files.clip}: every frame is black; export the clip again, or take its row out of the table")
     content = digest(*(content_hash(p, cache_dir) for p, _ in sources), *(clip for _, clip in sources if clip))
-    if len(named) > 1 and kept_text(fits := cache_dir / "probes" / digest("fits", content, READER_VERSION)) is None:
-        _check(files, facts)
-        keep_text(fits, "yes")
-    return replace(facts, content=content)
+    if len(named) == 1:
+        return replace(facts, content=content)
+    if (masked := kept_text(fits := cache_dir / "probes" / digest("fits", content, READER_VERSION, MASKS_VERSION))) is None:
+        masked = _check(files, facts)
+        keep_text(fits, masked)
+    if not masked:
+        return replace(facts, content=content)
+    note = f"its masks are those of frames {masked} (numbers in their names, the first frame is 0); in the others nobody has looked"
+    return replace(facts, content=content, mask_frames=masked, notes=[*facts.notes, note])
 
 
 def facts_of(clip: Path, cache_dir: Path) -> Facts:
@@ -114,12 +121,9 @@ def read_frame_labels(path: Path, n_frames: int) -> pd.DataFrame:
     return labels
 
 
-def _check(files: Files, facts: Facts) -> None:
-    shape = (facts.frames, facts.height, facts.width)
-    if files.mask is not None and (found := read_mask(files.mask).shape) != shape:
-        size, mask_size = (f"{t} frames of {w} x {h}" for t, h, w in (shape, found))
-        raise UserError(
-            f"{files.mask}: the mask has {mask_size} pixels, its clip {size}; write it again at the clip's size, or empty the column `mask`"
-        )
+def _check(files: Files, facts: Facts) -> str:
+    """The frames that have masks, as `shown.ranges`, empty where all have or none."""
     if files.frame_labels is not None:
         read_frame_labels(files.frame_labels, facts.frames)
+    numbers = None if files.mask is None else mask_frames(files.mask, facts.frames, facts.height, facts.width)
+    return ranges(numbers or []) or ""
