@@ -55,7 +55,8 @@ class FrameMaskDataModule(FrameDataModule):
     def places(self, items: pd.DataFrame) -> np.ndarray:
         """Places (N,) int64 of frames among the masks of their clips, -1 where a frame has none."""
         found = np.full(len(items), -1)
-        for row, where in items.groupby("row").indices.items():
+        for row in items["row"].unique():
+            where = items["row"].to_numpy() == row
             found[where] = mask_places(self.sources.clips, row, items["frame"].to_numpy()[where])
         return found
 
