@@ -43,8 +43,8 @@ CASES = {
     "an unknown stratum": (None, ["--data.init_args.split.stratify=age"], "stratified by score or diagnosis"),
     "a score of test patients alone": (
         one_score_in_one_patient,
-        ["--data.init_args.split.test_patients=[p001]"],
-        "has nobody with score 3, which 1 have; leave some of 'p001' out of split.test_patients",
+        ["--data.init_args.split.test_patients=[sim-001]"],
+        "has nobody with score 3, which 1 have; leave some of 'sim-001' out of split.test_patients",
     ),
 }
 

@@ -232,7 +232,7 @@ def _check_classes(features: pd.DataFrame, part: np.ndarray, fold: np.ndarray, r
     # A fold may lack a class; a network trained on the other folds must have met every one.
     trained = {"training part": part == 2}
     trained |= {f"training part without fold {i}": (part == 2) & (fold != i) for i in range(fold.max() + 1)}
-    for place, inside in (measured | trained).items():
+    for place, inside in (trained | measured).items():
         for name in _classes(features):
             if inside.any() and not features.loc[inside, name].any() and not (place in measured and name in rare):
                 have = features.index[features[name] > 0]
