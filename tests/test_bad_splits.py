@@ -41,7 +41,11 @@ CASES = {
     "no patient left to train on": (None, ["--data.init_args.split.test_share=0.9"], "too few"),
     "an unknown test patient": (None, ["--data.init_args.split.test_patients=[nobody]"], "no patient is called 'nobody'"),
     "an unknown stratum": (None, ["--data.init_args.split.stratify=age"], "stratified by score or diagnosis"),
-    "a part without a class": (one_score_in_one_patient, [], "has nobody with score 3, which 1 have"),
+    "a score of test patients alone": (
+        one_score_in_one_patient,
+        ["--data.init_args.split.test_patients=[sim-001]"],
+        "has nobody with score 3, which 1 have; leave some of 'sim-001' out of split.test_patients",
+    ),
 }
 
 

@@ -48,6 +48,9 @@ class MaskRecord(pl.Callback):
         self._measures.clear()
         self._strips.clear()
         part, pick = trainer.datamodule.part("test"), FrameChoice(self.shown)  # type: ignore[attr-defined]
+        # Of a clip with masks the frames that have one are shown: a strip's frames are all alike in that.
+        masked = part[trainer.datamodule.places(part) >= 0]  # type: ignore[attr-defined]
+        part = pd.concat([masked, part[~part["row"].isin(masked["row"])]])
         self._wanted = {row: set(frames.to_numpy()[pick.pick(np.arange(len(frames)))]) for row, frames in part.groupby("row")["frame"]}
 
     def on_test_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any,

@@ -37,6 +37,7 @@ class RunRecord(pl.Callback):
         card = data.sources.card() | {"split_unit": data.division.unit, "test_patients": int(data.part("test")["patient"].nunique()),
                                       "train_patients": int(data.part("train")["patient"].nunique()),
                                       "unlabelled": data.unlabelled, "refused": data.refused, "changed": data.told,
+                                      "not_measured": data.not_measured,
                                       "split_seed": data.division.seed, "batch_seed": data.seed}  # fmt: skip
         write_record(folder, **self.entries, data=card, networks=pl_module.networks, task=pl_module.labels, went_on=went_on,
                      **_conditions(trainer), finished=False)  # fmt: skip
@@ -50,7 +51,8 @@ class RunRecord(pl.Callback):
         if trainer.is_global_zero and not is_dry(trainer) and (card := record(folder).get("data")):
             data = trainer.datamodule  # type: ignore[attr-defined]
             trained = {key: value for key, value in card.items() if not key.startswith("test_")}
-            here = {"test_patients": int(data.part("test")["patient"].nunique()), "refused": data.refused, "unlabelled": data.unlabelled}
+            here = {"test_patients": int(data.part("test")["patient"].nunique()), "refused": data.refused, "unlabelled": data.unlabelled,
+                    "not_measured": data.not_measured}  # fmt: skip
             told = _other_conditions(folder, trainer)
             write_record(folder, data=trained | data.sources.card() | here | {"test_changed": data.told}, tested_under=told, tested=False)
 

@@ -1,5 +1,5 @@
-"""Outlines that people drew, as masks: "CVAT for images 1.1", "CVAT for video 1.1" (https://docs.cvat.ai/docs/other/xml_format) and
-COCO (https://cocodataset.org/#format-data).
+"""Outlines that people drew, as masks: "CVAT for images 1.1", "CVAT for video 1.1" (https://docs.cvat.ai/docs/other/xml_format),
+COCO (https://cocodataset.org/#format-data) and LabelMe (https://github.com/wkentaro/labelme), whose files hold one image each.
 
 Coordinates are pixels, (0, 0) the upper left corner of the first one. A pixel belongs to a polygon that holds its centre, so that an
 outline does not widen a thin line. Frames are the file's images in natural order of their names, annotated or not.
@@ -42,30 +42,36 @@ Drawing = Callable[[int, int], np.ndarray]
 
 @dataclass(frozen=True)
 class Picture:
-    """One image of an annotation file: its name, size in pixels, and what is drawn on it, each with its label."""
+    """One image of an annotation file: its name, size in pixels, and what is drawn on it, each with its label.
+
+    A `numbered` image is named by a person or a program, so that its name may say which frame it is.
+    """
 
     name: str
     height: int
     width: int
     shapes: list[tuple[str, Drawing]] = field(default_factory=list)
+    numbered: bool = True
 
 
 def annotation_file(path: Path) -> tuple[Path, str]:
-    """The file and, of a file of several clips, the clip: `coco.json#clip` names both. Any other path is itself, with an empty clip."""
-    found = re.fullmatch(r"(.+\.(?:xml|json))#(.+)", str(path), re.IGNORECASE | re.DOTALL)
-    return (Path(found[1]), found[2]) if found else (path, "")
+    """The file, and what stands behind `#`: of a file of several clips the clip (`coco.json#clip`), of other masks their only class
+    (`masks#b_line`). Any other path is itself, with nothing.
+    """  # fmt: skip
+    found = re.fullmatch(rf"(.+\.(?:xml|json))#(.+)|(.+)#({'|'.join(MASK_CLASSES)})", str(path), re.IGNORECASE | re.DOTALL)
+    return (Path(found[1] or found[3]), found[2] or found[4].lower()) if found else (path, "")
 
 
 def is_annotation(path: Path) -> bool:
-    """Whether the path names a CVAT or COCO file, by its suffix."""
+    """Whether the path names a CVAT, COCO or LabelMe file, by its suffix."""
     return annotation_file(path)[0].suffix.lower() in (".xml", ".json")
 
 
-def read_annotations(path: Path) -> np.ndarray:
-    """Masks of a clip, (T, H, W) uint8, bit i set where `labels.MASK_CLASSES[i]` is drawn.
+def read_annotations(path: Path) -> tuple[np.ndarray, list[str]]:
+    """Masks of a clip, (T, H, W) uint8, bit i set where `labels.MASK_CLASSES[i]` is drawn, and the names (T) of the images.
 
-    Polygons, polylines and run-length masks are read. Of a file of several clips, `file#clip` takes the images in a folder of that
-    name, or named as the clip and a number.
+    Polygons, polylines, rectangles of LabelMe and run-length masks are read. Of a file of several clips, `file#clip` takes the images in a
+    folder of that name, or named as the clip and a number. Where the file itself counts the frames (CVAT for video) no names are given.
 
     Raises:
         UserError: the file is damaged or of another kind, holds boxes or other shapes, labels that are no class, no image of the clip,
@@ -75,20 +81,26 @@ def read_annotations(path: Path) -> np.ndarray:
     file, clip = annotation_file(path)
     stat = file.stat()
     try:
-        return _rasterised(_of_clip(_pictures(str(file), (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)), clip))
+        pictures = _of_clip(_pictures(str(file), (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)), clip)
+        return _rasterised(pictures), [p.name for p in pictures if p.numbered]
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     except KeyError as error:
         raise UserError(f"{path}: an entry lacks or refers to a missing {error}; export the annotations again") from None
-    except (ElementTree.ParseError, LookupError, ValueError, TypeError, AttributeError, OverflowError) as error:
-        raise UserError(f"{path}: is no readable CVAT XML or COCO JSON file ({error}); export the annotations again") from None
+    except (ElementTree.ParseError, LookupError, ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        raise UserError(
+            f"{path}: is no readable file of CVAT (XML), COCO or LabelMe (JSON) ({error}); export the annotations again as one of these"
+        ) from None
 
 
 # A file of many clips is asked for each of them; the stamp stands here so that a changed file is read anew.
 @lru_cache(maxsize=1)
 def _pictures(file: str, stamp: tuple[int, int, int]) -> list[Picture]:
     if file.lower().endswith(".json"):
-        return _coco(json.loads(Path(file).read_text(encoding="utf-8")))
+        content = json.loads(Path(file).read_text(encoding="utf-8"))
+        if isinstance(content, dict) and not {"shapes", "images"} & set(content):
+            raise UserError("is JSON with neither COCO's `images` nor LabelMe's `shapes`; outlines of CVAT, COCO and LabelMe are read")
+        return [_labelme(content)] if "shapes" in content else _coco(content)
     root = ElementTree.parse(file).getroot()
     if root.tag != "annotations":
         raise UserError(f"its outermost element is <{root.tag}>, not CVAT's <annotations>; export as CVAT for images or for video")
@@ -142,7 +154,7 @@ def _cvat_video(root: ElementTree.Element) -> list[Picture]:
     size, width, height = (root.findtext(f".//{name}") for name in ("size", "original_size/width", "original_size/height"))
     if size is None or width is None or height is None:
         raise UserError("has no <image>, and its <meta> no <size> or <original_size>; export as CVAT for images or for video")
-    pictures = [Picture(f"{t:06d}", int(height), int(width)) for t in range(int(size))]
+    pictures = [Picture(f"{t:06d}", int(height), int(width), numbered=False) for t in range(int(size))]
     for track in root.iter("track"):
         for shape in track:
             if shape.attrib.get("outside") == "1":
@@ -179,6 +191,20 @@ def _coco(content: dict[str, Any]) -> list[Picture]:
         else:
             picture.shapes.extend((label, partial(_polygon, np.array(part, float).reshape(-1, 2))) for part in outline)
     return list(pictures.values())
+
+
+def _labelme(content: dict[str, Any]) -> Picture:
+    name = str(content["imagePath"]).replace("\\", "/").rpartition("/")[2]
+    picture = Picture(name, int(content["imageHeight"]), int(content["imageWidth"]))
+    for shape in content["shapes"]:
+        points, kind = np.array(shape["points"], float), shape.get("shape_type", "polygon")
+        if kind == "rectangle":
+            (x0, y0), (x1, y1) = points
+            points, kind = np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)]), "polygon"
+        if kind not in ("polygon", "linestrip"):
+            raise UserError(f"has a shape {kind!r}; polygons, line strips and rectangles are read: draw it as one, or delete it")
+        picture.shapes.append((shape["label"], partial(_polygon if kind == "polygon" else _polyline, points)))
+    return picture
 
 
 def _polygon(points: np.ndarray, height: int, width: int) -> np.ndarray:

@@ -35,7 +35,7 @@ from lus_lightning.data.patients import check_sides, label_text
 from lus_lightning.data.roots import cache_folder
 from lus_lightning.data.samplers import Draw, GroupBatches, ResumableLoader, Sampling
 from lus_lightning.data.sources import Sources, read_sources
-from lus_lightning.data.splits import Split, split_patients
+from lus_lightning.data.splits import Split, not_measured, split_patients
 from lus_lightning.data.tables import SCORE_RULE, SIGN_RULE
 from lus_lightning.data.transforms import Augmentation
 from lus_lightning.errors import UserError
@@ -108,6 +108,8 @@ class LungDataModule(pl.LightningDataModule):
         """Of the checkpoint that a fit goes on from, or that is tested: its division of the patients holds."""
         self.told: list[str] = []
         """What has changed in the data since that checkpoint."""
+        self.not_measured: list[str] = []
+        """Which classes are trained on and in no figure, as too few patients have them (`splits.not_measured`)."""
         self.refused: dict[str, str] = {}
         """Why a clip has no geometry, by its name."""
         self.geometries: dict[int, Geometry] = {}
@@ -197,6 +199,9 @@ class LungDataModule(pl.LightningDataModule):
         other = known.loc[known["source"] == 1, ["clip", "patient"]]
         if len(other) and self.earlier:  # the earlier test patients are not tested here
             split = split[split["split"] != "test"]
+        self.not_measured = not_measured(units, split, recipe["stratify"], self.labels)
+        for note in self.not_measured:
+            say(f"note: {note}")
         split = pd.concat([split, other.assign(unit=self.division.unit, split="test", fold=-1)], ignore_index=True)
         if self.division.unit == "patient":
             check_sides(split, clips, distinct)
@@ -258,12 +263,17 @@ class LungDataModule(pl.LightningDataModule):
     def part(self, split: str) -> pd.DataFrame:
         """The labelled samples of the training, validation or test part; a sample's `item` is its position here.
 
+        Of `oof` those training samples that lie in a fold, which are predicted out of it.
+
         Raises:
             UserError: nothing is labelled.
         """
         if self.split is None:
             raise UserError(f"no clip in {self._root()} {LACKS[self.labels]}{self._reasons()}; {WITHOUT[self.labels]}")
-        return self.samples[(self.samples["split"] == split) & labelled(self.samples)].reset_index(drop=True)
+        inside = self.samples["split"] == ("train" if split == "oof" else split)
+        if split == "oof":
+            inside &= self.samples["fold"] >= 0
+        return self.samples[inside & labelled(self.samples)].reset_index(drop=True)
 
     def train_dataloader(self) -> ResumableLoader:
         """Batches of the coming epoch, as the method's `sampling` asks for them."""
@@ -277,7 +287,9 @@ class LungDataModule(pl.LightningDataModule):
                     f"a batch of {self.batch_size} cannot hold equally many samples of each of {k - 1} folds;"
                     " take a batch_size that is a multiple of folds - 1"
                 )
-            groups, per_group = [keep[train["fold"].to_numpy()[keep] == i] for i in range(k)], self.batch_size // (k - 1)
+            # Samples that lie in no fold are each network's to train on: they take turns with every fold's.
+            fold = np.where((of := train["fold"].to_numpy()[keep]) < 0, np.arange(len(keep)) % k, of)
+            groups, per_group = [keep[fold == i] for i in range(k)], self.batch_size // (k - 1)
         rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         iterations = self.iterations or math.ceil(max(map(len, groups)) / per_group / world)
         if self.balance and self.labels == "signs":
@@ -297,7 +309,7 @@ class LungDataModule(pl.LightningDataModule):
         loaders = [self._ordered(self.part("val"), "val")]
         if self._method("folds", 1) > 1:
             # Empty where not asked for: the Trainer's logging wants the same number of loaders in every epoch.
-            train = self.part("train")
+            train = self.part("oof")
             loaders.append(self._ordered(train if self._sampling().out_of_fold else train[:0], "oof"))
         return loaders
 

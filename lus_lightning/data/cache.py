@@ -44,6 +44,8 @@ def cached_frames(path: Path, size: int | None, cache_dir: Path, geometry: Geome
 def cached_mask(path: Path, size: int | None, cache_dir: Path, geometry: Geometry | None = None) -> np.ndarray:
     """Masks of a clip, as `cached_frames`; where pixels become fewer, no thin line is lost (`letterbox_mask`, `beamspace.beam_picture`).
 
+    Where not every frame has a mask (`mask_frames` of the index), they are fewer than the frames: see `masks.mask_places`.
+
     In beam space, a file's own masks in beam space (`beam_mask`) are taken before those of the picture.
 
     Raises:

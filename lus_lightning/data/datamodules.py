@@ -15,6 +15,7 @@ from lus_lightning.data.cache import cached_mask
 from lus_lightning.data.datasets import ClipDataset, FrameDataset, pad_clips
 from lus_lightning.data.frames import target_table
 from lus_lightning.data.geometry import Geometry, scan_maps
+from lus_lightning.data.masks import mask_places
 from lus_lightning.data.samplers import Draw, LengthBatches
 from lus_lightning.errors import UserError
 from lus_lightning.labels import MASK_CLASSES
@@ -27,8 +28,8 @@ class FrameDataModule(LungDataModule):
         """Frames, augmented only in training, or what the method has prepared of them (`prepared`: features)."""
         return self._method("prepared", lambda dataset: dataset)(self._frames(items, split))
 
-    def _frames(self, items: pd.DataFrame, split: str, masks: list[Path] | None = None) -> FrameDataset:
-        how = (self.size, split, self.cache_dir, self.augmentation, masks, self.seed, self._beams())
+    def _frames(self, items: pd.DataFrame, split: str, masks: list[Path] | None = None, places: np.ndarray | None = None) -> FrameDataset:
+        how = (self.size, split, self.cache_dir, self.augmentation, masks, self.seed, self._beams(), places)
         return FrameDataset(items, self._files("path"), *how)
 
     def _beams(self) -> dict[int, Geometry]:
@@ -39,7 +40,25 @@ class FrameDataModule(LungDataModule):
 
 
 class FrameMaskDataModule(FrameDataModule):
-    """Single frames with their masks; training needs masks, clips without them can be tested on."""
+    """Single frames with their masks; training needs masks, clips without them can be tested on.
+
+    Of a clip of which some frames have a mask, the others are tested on, but neither trained on nor validated.
+    """
+
+    def part(self, split: str) -> pd.DataFrame:
+        """As `LungDataModule.part`."""
+        items = super().part(split)
+        clips = self.sources.clips.reindex(columns=["mask_frames"])
+        partial = clips["mask_frames"].notna().to_numpy()[items["row"]]
+        return items if split == "test" else items[~partial | (self.places(items) >= 0)].reset_index(drop=True)
+
+    def places(self, items: pd.DataFrame) -> np.ndarray:
+        """Places (N,) int64 of frames among the masks of their clips, -1 where a frame has none."""
+        found = np.full(len(items), -1)
+        for row in items["row"].unique():
+            where = items["row"].to_numpy() == row
+            found[where] = mask_places(self.sources.clips, row, items["frame"].to_numpy()[where])
+        return found
 
     def dataset(self, items: pd.DataFrame, split: str) -> FrameDataset:
         """Frames and bit masks, moved together.
@@ -54,12 +73,14 @@ class FrameMaskDataModule(FrameDataModule):
                 f"clip {without['clip'].iloc[0]} has no mask ({len(without)} of {len(clips)} training clips lack one);"
                 " name mask files in the column `mask`, or train on simulated clips and give these as test_root"
             )
-        return self._frames(items, split, None if len(without) else self._files("mask"))
+        places = self.places(items)
+        return self._frames(items, split, *((self._files("mask"), places) if (places >= 0).all() else ()))
 
     def true_beam_mask(self, row: int, frame: int) -> np.ndarray | None:
-        """The mask (128, 256) uint8 in beam space of a frame of clip `row`, none where the clip has no masks."""
-        path = self.sources.clips["mask"].iloc[row] if "mask" in self.sources.clips else None
-        return cached_mask(Path(path), None, self.cache_dir, self.geometries[row])[frame].T if isinstance(path, str) else None
+        """The mask (128, 256) uint8 in beam space of a frame of clip `row`, none where it has none."""
+        if (place := mask_places(self.sources.clips, row, [frame])[0]) < 0:
+            return None
+        return cached_mask(self._files("mask")[row], None, self.cache_dir, self.geometries[row])[place].T
 
     def in_beam(self, pictures: np.ndarray, rows: Sequence[int], nearest: bool = True) -> np.ndarray:
         """Pictures or masks (B, H, W) uint8 as the data set gives them, of clips `rows`, in beam space (B, 128, 256) uint8."""
@@ -99,10 +120,9 @@ class ClipDataModule(FrameDataModule):
         return {rows[i]: scan_maps(boxed_geometry(geometry, self.size))[0] > -1 for i, geometry in found.items()}
 
     def true_masks(self, row: int, name: str) -> np.ndarray | None:
-        """Where one of `labels.MASK_CLASSES` truly is in the frames of a clip, (T, H, W) bool; none where it has no masks."""
-        path = self.sources.clips["mask"].iloc[row] if "mask" in self.sources.clips else None
-        if not isinstance(path, str):
+        """Where one of `labels.MASK_CLASSES` truly is in the frames of a clip, (T, H, W) bool; none where one has no mask."""
+        places = mask_places(self.sources.clips, row, self.samples.loc[self.samples["row"] == row, "picks"].iloc[0])
+        if (places < 0).any():
             return None
-        picks = self.samples.loc[self.samples["row"] == row, "picks"].iloc[0]
-        masks = cached_mask(Path(path), self.size, self.cache_dir, self._beams().get(row))[picks]
+        masks = cached_mask(self._files("mask")[row], self.size, self.cache_dir, self._beams().get(row))[places]
         return masks & (1 << MASK_CLASSES.index(name)) > 0

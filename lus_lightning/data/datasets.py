@@ -38,14 +38,16 @@ class FrameDataset(Dataset[dict[str, torch.Tensor]]):
         cache_dir: of the frame cache.
         augmentation: applied only to samples asked for with a draw, (position, iteration).
         masks: mask file of each row of the index, or none.
+        places: (N,) of `frames` among the masks of their clips; none where every frame of the clips has one.
         seed: of the augmentation.
         geometries: by row, where pictures are wanted in beam space: then they are (1, size depths, size / 2 scan lines).
     """
 
     def __init__(self, frames: pd.DataFrame, paths: list[Path], size: int, split: str, cache_dir: Path,
                  augmentation: Augmentation = Augmentation(), masks: list[Path] | None = None, seed: int = 0,  # noqa: B008
-                 geometries: Geometries | None = None) -> None:  # fmt: skip
+                 geometries: Geometries | None = None, places: np.ndarray | None = None) -> None:  # fmt: skip
         self.numbers = {name: frames[name].to_numpy(np.int64) for name in ("row", "frame", "fold")} | {"target": targets(frames)}
+        self.places = self.numbers["frame"] if places is None else places
         self.paths, self.masks, self.size, self.cache_dir = paths, masks, size, cache_dir
         self.split, self.seed, self.policy, self.geometries = SPLITS.index(split), seed, augmentation, geometries or {}
         self._augmenter: Augmenter | None = None
@@ -61,7 +63,7 @@ class FrameDataset(Dataset[dict[str, torch.Tensor]]):
         how = (self.size, self.cache_dir, self.geometries.get(row))
         pictures: dict[str, Any] = {"image": cached_frames(self.paths[row], *how)[frame]}
         if self.masks is not None:
-            pictures["mask"] = cached_mask(self.masks[row], *how)[frame]
+            pictures["mask"] = cached_mask(self.masks[row], *how)[self.places[item], None]
         if draw is not None:
             self._augmenter = self._augmenter or Augmenter(self.policy)
             image, mask = self._augmenter(pictures["image"], (self.seed, draw, row, number), pictures.get("mask"))

@@ -18,7 +18,7 @@ from lus_lightning.data.patients import listed as names_of
 from lus_lightning.data.patients import look_alikes, same_files
 from lus_lightning.data.probe import Files, probe
 from lus_lightning.data.roots import cache_folder, local_root, root_name
-from lus_lightning.data.schema import LABELS, NO_SAMPLES, check_index
+from lus_lightning.data.schema import LABELS, MASKED, NO_SAMPLES, check_index
 from lus_lightning.data.shown import numbers_of
 from lus_lightning.data.tables import left_out_table
 from lus_lightning.data.unread import DICOM, unread
@@ -54,8 +54,8 @@ class Index:
 def build_index(root: str | Path, adapter: str | None = None, strict: bool = False, cache_dir: str | Path | None = None) -> Index:
     """Read a data folder's layout, check its table, and decode every clip once (remembered by content, so a second call is quick).
 
-    A clip whose files cannot be used is left out with its reason. `frames`, `height`, `width`, `fps`, `black_frames` and
-    `frozen_frames` come from the files.
+    A clip whose files cannot be used is left out with its reason. `frames`, `height`, `width`, `fps`, `black_frames`,
+    `frozen_frames` and `mask_frames` come from the files.
     Nothing is written into the folder.
 
     Args:
@@ -92,7 +92,7 @@ def build_index(root: str | Path, adapter: str | None = None, strict: bool = Fal
     table = listed[usable].reset_index(drop=True)
     for column in ("frames", "height", "width"):
         table[column] = facts[column].astype("int64")
-    for column in NO_SAMPLES:
+    for column in (*NO_SAMPLES, MASKED):
         table[column] = facts[column].astype(object).where(facts[column].notna(), None)
     table["fps"] = facts["fps"].astype(float)
     contents = facts["content"].tolist()

@@ -10,7 +10,7 @@ import pandas as pd
 
 from lus_lightning.data.annotations import annotation_file
 from lus_lightning.data.identity import content_hash, digest
-from lus_lightning.data.masks import read_mask
+from lus_lightning.data.masks import MASKS_VERSION, mask_frames
 from lus_lightning.data.pixels import Told
 from lus_lightning.data.readers import READER_VERSION, frames_of
 from lus_lightning.data.shown import Watch, numbers_of, ranges
@@ -37,6 +37,7 @@ class Facts:
         frames, height, width: (T, H, W) of the clip.
         fps: frames per second, or none.
         black_frames, frozen_frames: which are no samples, as `shown.ranges`, or none.
+        mask_frames: the frames that have masks, as `shown.ranges`, where not all have.
         content: hash of the clip's files.
         notes: what the user should know of how the clip was read.
     """
@@ -49,6 +50,7 @@ class Facts:
     frozen_frames: str | None
     content: str
     notes: list[str]
+    mask_frames: str | None = None
 
 
 def probe(files: Files, cache_dir: Path) -> Facts:
@@ -67,9 +69,12 @@ def probe(files: Files, cache_dir: Path) -> Facts:
     content = digest(*(content_hash(p, cache_dir) for p, _ in sources), *(clip for _, clip in sources if clip))
     if len(named) == 1:
         return replace(facts, content=content)
-    if (kept := kept_text(fits := cache_dir / "probes" / digest("fits", content, READER_VERSION, "notes"))) is None:
+    if (kept := kept_text(fits := cache_dir / "probes" / digest("fits", content, READER_VERSION, MASKS_VERSION))) is None:
         keep_text(fits, kept := json.dumps(_check(files, facts)))
-    return replace(facts, content=content, notes=facts.notes + json.loads(kept))
+    masked, notes = json.loads(kept)
+    if masked:
+        notes.append(f"its masks are those of frames {masked} (numbers in their names, the first frame is 0); in the others nobody has looked")
+    return replace(facts, content=content, mask_frames=masked or None, notes=facts.notes + notes)
 
 
 def facts_of(clip: Path, cache_dir: Path) -> Facts:
@@ -111,15 +116,11 @@ def read_frame_labels(path: Path, n_frames: int) -> pd.DataFrame:
     return labels
 
 
-def _check(files: Files, facts: Facts) -> list[str]:
-    """That mask and frame labels fit the clip, and what is to be said of how the labels were read."""
-    shape = (facts.frames, facts.height, facts.width)
-    if files.mask is not None and (found := read_mask(files.mask).shape) != shape:
-        size, mask_size = (f"{t} frames of {w} x {h}" for t, h, w in (shape, found))
-        raise UserError(
-            f"{files.mask}: the mask has {mask_size} pixels, its clip {size}; write it again at the clip's size, or empty the column `mask`"
-        )
+def _check(files: Files, facts: Facts) -> tuple[str, list[str]]:
+    """The frames that have masks, as `shown.ranges`, empty where all have or none; and what is to be said of how labels were read."""
+    notes: list[str] = []
     if files.frame_labels is not None:
-        notes: list[str] = read_frame_labels(files.frame_labels, facts.frames).attrs["notes"]
-        return [f"its frame labels: {note.removeprefix(files.frame_labels.name).lstrip(': ').removeprefix('is ')}" for note in notes]
-    return []
+        notes = read_frame_labels(files.frame_labels, facts.frames).attrs["notes"]
+        notes = [f"its frame labels: {note.removeprefix(files.frame_labels.name).lstrip(': ').removeprefix('is ')}" for note in notes]
+    numbers = None if files.mask is None else mask_frames(files.mask, facts.frames, facts.height, facts.width)
+    return ranges(numbers or []) or "", notes

@@ -18,7 +18,11 @@ LABELS: Final = ("score", *SIGNS)
 MEASURES: Final = ("frames", "height", "width", "fps", "mm_per_px")
 NO_SAMPLES: Final = ("black_frames", "frozen_frames")
 """Frame numbers as text, `0-2 13`: see `data.shown`."""
-COLUMNS: Final = ("clip", "path", *NAMES[1:6], "score", "standard", *SIGNS, *NAMES[7:], *MEASURES, *NO_SAMPLES, "mask", "frame_labels")
+MASKED: Final = "mask_frames"
+"""The frames that have masks, in the same way, where not all have."""
+COLUMNS: Final = (
+    "clip", "path", *NAMES[1:6], "score", "standard", *SIGNS, *NAMES[7:], *MEASURES, *NO_SAMPLES, "mask", MASKED, "frame_labels",
+)  # fmt: skip
 """Columns of every sample index, in order; `rater_*`, `truth_*` and `geometry_*` may follow."""
 GEOMETRY: Final = tuple(f"geometry_{c}" for c in ("aperture", "radius_mm", "depth_mm", "top_mm", "left_mm", "apex_column", "apex_row"))
 """Where the scan lines lie in the picture, see `data.geometry.Geometry`; lengths are pixels where `mm_per_px` is missing."""
@@ -50,7 +54,7 @@ def check_index(table: pd.DataFrame, source: str = "the sample index") -> pd.Dat
     extra = sorted(c for c in map(str, table.columns) if c.startswith(PREFIXES) or c in GEOMETRY)
     checked = table.reset_index(drop=True).reindex(columns=[*COLUMNS, *extra])
     for column in [*COLUMNS, *extra]:
-        if column in (*NAMES, *FILES, *NO_SAMPLES):
+        if column in (*NAMES, *FILES, *NO_SAMPLES, MASKED):
             checked[column] = _strings(checked[column], tidy=column in NAMES)
         elif not column.startswith("truth_"):
             checked[column] = _numbers(checked, column, source)

@@ -55,6 +55,11 @@ def split_patients(
     worst score (or diagnosis) and in clips per score: dealt at random within strata, then exchanged while that brings the parts closer.
     Where signs are learned, and in tables without scores, the set of signs stands for the score. The order of the rows has no influence.
 
+    A class (score, diagnosis, sign there or absent) that fewer units have than there are parts to be in is learned and not measured: all
+    of its units are trained on. Where a cross-validation's folds need two units with a class and one has it, that unit lies in no fold
+    (-1): every fold's network is trained on it, none predicts it out of fold. A network that never saw a class can only get it wrong, so
+    such a prediction would say nothing of the method, and a selection by it would throw the class away. See `not_measured`.
+
     Args:
         table: `clip`, `patient`, `score`, `diagnosis`, signs; one row per clip, or per frame (with `frame`) for unit `frame`.
         test_share, val_share: of all units, 0 to below 1.
@@ -63,15 +68,16 @@ def split_patients(
         stratify: `score` (a unit's worst) or `diagnosis`.
         test_patients: always in the test part.
         labels: what is learned, `score`, or `sign` or `signs`: then every part needs clips with and without each sign.
-        test_folds, test_fold: test the one of so many parts of all units; the parts do not depend on which is tested.
+        test_folds, test_fold: test the one of so many parts of all units; the parts do not depend on which is tested. Such a part may lack
+            a class, as all parts are measured together.
 
     Returns:
-        `clip`, (`frame`), `patient`, `unit`, `split` ("train", "val", "test"), `fold` (0 to folds - 1 in train, else -1), one row per row
-        of the table and in its order.
+        `clip`, (`frame`), `patient`, `unit`, `split` ("train", "val", "test"), `fold` (in train 0 to folds - 1, or -1 where a unit is in
+        no fold; else -1), one row per row of the table and in its order.
 
     Raises:
         UserError: an unknown choice or test patient, too few units, or a part (of training also: without any one fold) that lacks one of
-            the classes (scores, diagnoses or signs).
+            the classes (scores, diagnoses or signs) though enough units have it.
     """
     _check(table, test_share, val_share, unit, stratify, test_patients)
     if test_folds and (test_folds == 1 or not 0 <= test_fold < test_folds or len(test_patients)):
@@ -83,24 +89,32 @@ def split_patients(
     rng = np.random.default_rng(seed)
     forced = features.index.isin(names[table["patient"].isin(list(test_patients))])
     held = [_held(share, len(features)) for share in (test_share, val_share)]
+    folds = folds if folds > 1 else 0
+    parts = [bool(test_folds or held[0] or forced.any()), held[1] > 0, True, folds > 0]  # of folds two units have a class, or more
+    rare = [c for c in _classes(features) if 0 < (features[c] > 0).sum() < sum(parts)]
+    kept = (features[rare] > 0).any(axis=1).to_numpy() & ~forced
     if test_folds:
-        forced = _deal(features, _even(len(features), test_folds), rng) == test_fold
+        forced[~kept] = _deal(features[~kept], _even(int((~kept).sum()), test_folds), rng) == test_fold
         held[0] = 0
     held[0] = max(held[0], int(forced.sum()))
     rest = len(features) - sum(held)
-    folds = folds if folds > 1 else 0
-    if rest < max(folds, 1):
+    alone = kept & (features[[c for c in rare if folds and (features.loc[~forced, c] > 0).sum() == 1]] > 0).any(axis=1).to_numpy()
+    if rest < max(folds + int(alone.sum()), int(kept.sum()), 1) or 0 < test_folds > (~kept).sum():
+        told = f", and {int(kept.sum())} must be trained on as they alone have a class" if kept.any() else ""
         raise UserError(
-            f"{len(features)} {unit}s are too few for {held[0]} in test, {held[1]} in validation and {folds or 1} fold(s) of the others;"
-            " use fewer folds, smaller shares or more data"
+            f"{len(features)} {unit}s are too few for {held[0]} in test, {held[1]} in validation and {folds or 1} fold(s) of the others"
+            f"{told}; use fewer folds, smaller shares or more data"
         )
-    part = np.full(len(features), -1)
-    part[~forced] = _deal(features[~forced], [held[0] - int(forced.sum()), held[1], rest], rng, features[forced].to_numpy())
+    part = np.full(len(features), 2)
+    free = ~forced & ~kept
+    sizes = [held[0] - int(forced.sum()), held[1], rest - int(kept.sum())]
+    part[free] = _deal(features[free], sizes, rng, features[forced].to_numpy())
     part[forced] = 0
     fold = np.full(len(features), -1)
     if folds:
-        fold[part == 2] = _deal(features[part == 2], _even(rest, folds), rng)
-    _check_classes(features, part, fold)
+        dealt = (part == 2) & ~alone
+        fold[dealt] = _deal(features[dealt], _even(int(dealt.sum()), folds), rng)
+    _check_classes(features, part, fold, rare, bool(test_folds), unit)
 
     where = features.index.get_indexer(pd.Index(names))
     columns = ["clip", "frame", "patient"] if unit == "frame" else ["clip", "patient"]
@@ -212,14 +226,57 @@ def _classes(features: pd.DataFrame) -> list[str]:
     return [c for c in features.columns.astype(str) if c.startswith(("score ", "diagnosis ", "sign ", "absent "))]
 
 
-def _check_classes(features: pd.DataFrame, part: np.ndarray, fold: np.ndarray) -> None:
-    places = {"test part": part == 0, "validation part": part == 1, "training part": part == 2}
+def _check_classes(features: pd.DataFrame, part: np.ndarray, fold: np.ndarray, rare: list[str], pooled: bool, unit: str) -> None:
+    """Refuse parts that lack a class: those measured on one that is not `rare`, unless all tests are `pooled`, and training any."""
+    measured = {"validation part": part == 1} | ({} if pooled else {"test part": part == 0})
     # A fold may lack a class; a network trained on the other folds must have met every one.
-    places |= {f"training part without fold {i}": (part == 2) & (fold != i) for i in range(fold.max() + 1)}
-    for place, inside in places.items():
+    trained = {"training part": part == 2}
+    trained |= {f"training part without fold {i}": (part == 2) & (fold != i) for i in range(fold.max() + 1)}
+    for place, inside in (trained | measured).items():
         for name in _classes(features):
-            if inside.any() and not features.loc[inside, name].any():
+            if inside.any() and not features.loc[inside, name].any() and not (place in measured and name in rare):
+                have = features.index[features[name] > 0]
+                remedy = "give larger shares (split.test_share, split.val_share)" if place in measured else "use fewer folds"
+                if (part[features[name] > 0] == 0).all():
+                    remedy = f"leave some of {', '.join(map(repr, map(str, have[:3])))} out of split.test_patients"
                 raise UserError(
-                    f"the {place} ({inside.sum()} of {len(features)}) has nobody with {name}, which {int((features[name] > 0).sum())} have;"
-                    " use fewer folds, larger shares, or more data"
+                    f"the {place} ({inside.sum()} of {len(features)} {unit}s) has nobody with {_named(name)}, which {len(have)} have;"
+                    f" {remedy}, or take another seed (split.seed)"
                 )
+
+
+def not_measured(table: pd.DataFrame, split: pd.DataFrame, stratify: str, labels: str) -> list[str]:
+    """Sentences on the classes that are trained on and that a part to be measured lacks; those of diagnoses have no figures to leave out.
+
+    Args:
+        table, stratify, labels: as in `split_patients`.
+        split: what it gives, or an earlier division of the same table.
+    """
+    keys = ["clip", "frame"] if "frame" in split else ["clip"]
+    whole = table.merge(split[[*keys, "unit", "split", "fold"]], on=keys)
+    unit = "patient" if whole.empty else str(whole["unit"].iloc[0])
+    names = whole["clip"] + "/" + whole["frame"].map("{:06d}".format) if unit == "frame" else whole[unit]
+    features = _features(whole, names, stratify, labels)
+    where = whole.assign(name=names).drop_duplicates("name").set_index("name").loc[features.index]
+    trained = (where["split"] == "train").to_numpy()
+    places = {f"{word} {unit}s": (where["split"] == part).to_numpy() for part, word in (("test", "test"), ("val", "validation"))}
+    places["out-of-fold predictions"] = trained & (where["fold"] >= 0).to_numpy()
+    told = []
+    for name in _classes(features):
+        has = (features[name] > 0).to_numpy()
+        lacking = [place for place, inside in places.items() if inside.any() and not (inside & has).any()]
+        if not lacking or not (trained & has).any():
+            continue
+        who = list(map(str, features.index[has]))
+        shown, named = ", ".join(who[:3] + ["..."] * (len(who) > 3)), _named(name)
+        told.append(
+            f"{named[0].upper()}{named[1:]} is learned but not measured among the {' and '.join(lacking)}: of {len(features)} {unit}s only"
+            f" {len(who)} {'has' if len(who) == 1 else 'have'} it ({shown}), and {'is' if len(who) == 1 else 'are'} trained on."
+        )
+    return told
+
+
+def _named(name: str) -> str:
+    """A class in words."""
+    kind, _, value = name.partition(" ")
+    return {"sign": value, "absent": f"the absence of {value}"}.get(kind, name)

@@ -27,18 +27,28 @@ def picture_frames(path: Path, told: Told) -> Iterator[np.ndarray]:
     Raises:
         UserError, OSError: the file is empty, damaged, too large, or stores pixels in a way that is not read.
     """
+    milliseconds, count = 0.0, 0
+    for image in opened_pictures(path, told):
+        _refuse(image)
+        yield _shown(image, told)
+        milliseconds, count = milliseconds + float(image.info.get("duration") or 0), count + 1
+    if milliseconds and count > 1:
+        told.fps = 1000 * count / milliseconds
+
+
+def opened_pictures(path: Path, told: Told) -> Iterator[Image.Image]:
+    """The pictures of a file in order, each as Pillow has it before it is decoded, valid until the next is taken.
+
+    Raises:
+        UserError, OSError: the file is empty, damaged or too large.
+    """
     if path.stat().st_size == 0:
         raise UserError(f"is empty (0 bytes); {REPLACE}")
     with _opened(path) as image:
-        milliseconds, count = 0.0, 0
         for number in _numbers(image, told):
             image.seek(number)
             refuse_large(*image.size)
-            _refuse(image)
-            yield _shown(image, told)
-            milliseconds, count = milliseconds + float(image.info.get("duration") or 0), count + 1
-        if milliseconds and count > 1:
-            told.fps = 1000 * count / milliseconds
+            yield image
 
 
 @contextmanager

@@ -47,6 +47,9 @@ def pool_folds(folder: Path, runs: Sequence[Path]) -> None:
             write_whole(folder / name, [(runs[0] / name).read_bytes()])
     first = {key: value for key, value in states[0].items() if key not in ("best", "final", "asked", "tested")}
     first["changes"] = [change for change in first["changes"] if not change["key"].endswith("test_fold")]
+    # A fold may lack a class that another tests; what none tests is in no figure.
+    each = [state["data"].get("not_measured", []) for state in states]
+    first["data"]["not_measured"] = [told for told in each[0] if all(told in others for others in each)]
     first["data"]["test_patients"] = sum(len(patients) for patients in tested)
     first["seconds"] = sum(state["seconds"] for state in states)
     if "best" in states[0]:

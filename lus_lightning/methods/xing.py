@@ -129,7 +129,8 @@ class CascadedVotingClassifier(LungModule):
         predicted = pd.MultiIndex.from_arrays([chosen["clip"], chosen["frame"].tolist()])
         places = torch.tensor(predicted.get_indexer(pd.MultiIndex.from_arrays([self._own_clips(train), train["frame"]])))
         said = chosen["probs"].argmax(1)[places].where(places >= 0, -1)
-        kept = (said == torch.tensor(train["target"].to_numpy())).nonzero(as_tuple=True)[0]
+        no_fold = torch.tensor(train["fold"].to_numpy() < 0)  # predicted by none, as too few patients have the label
+        kept = ((said == torch.tensor(train["target"].to_numpy())) | no_fold).nonzero(as_tuple=True)[0]
         if not len(kept):
             raise UserError(
                 "stage 1 kept no image: none of its networks gives any label of the other folds; train it longer, or set `select: false`"
@@ -191,7 +192,7 @@ class CascadedVotingClassifier(LungModule):
         self._out_of_fold.clear()
         if self.trainer.world_size > 1:
             items, probs = self.all_gather(items).flatten(), self.all_gather(probs).flatten(0, 1)  # type: ignore[union-attr]
-        train = self.trainer.datamodule.part("train")  # type: ignore[attr-defined]
+        train = self.trainer.datamodule.part("oof")  # type: ignore[attr-defined]
         probs = probs.new_zeros(len(train), probs.shape[1]).index_copy(0, items, probs).cpu()
         self.selection = {"clip": self._own_clips(train), "frame": torch.tensor(train["frame"].to_numpy()), "probs": probs}
 

@@ -36,7 +36,7 @@ class FoldMembers(nn.Module):
 
         Args:
             x: samples (B, ...).
-            fold: fold of each sample (B,), 0 to k - 1.
+            fold: fold of each sample (B,), 0 to k - 1, or -1: in no fold, so every member is given it.
         """
         for i, member in enumerate(self.members):
             others = fold != i

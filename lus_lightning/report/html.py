@@ -143,6 +143,7 @@ def warnings_of(run: Run, metrics: Mapping[str, Any], headline: str) -> list[str
         told = "; ".join(f"{change['what']}: {change['here']} instead of {change['paper']}" for change in changes)
         kind = "a quick run" if any(name.startswith("quick") for name in run.info.get("overlays", [])) else "a changed recipe"
         found.append(f"This is {kind}, not the paper's training. {told[0].upper() + told[1:]}.")
+    found += run.info["data"].get("not_measured", [])
     for when, key in (("while it was trained", "changed"), ("since the training", "test_changed")):
         if changed := run.info["data"].get(key):
             found.append(f"The data have changed {when}: {'; '.join(changed)}. The division of the patients is kept.")
@@ -233,6 +234,7 @@ def stamp(run: Run, table: Table) -> str:
     words = [f"{where['data']} ({'simulated' if where['simulated'] else 'real'})"]
     words += [f"trained on {where['trained_on']}"] if "trained_on" in where else []
     words += [f"split by {where['split_unit']}", f"seed {where['seed']}"]
+    words += [where["not_measured"].rstrip(".")] if "not_measured" in where else []
     if len(measured):
         words += [f"{measured['n_patients'].max()} patients", f"{measured['n'].max():,} {table.noun}"]
     return " · ".join([*words, *(["95 % interval over patients"] if table.has_interval else ["no interval"])])

@@ -51,9 +51,10 @@ class Run:
         data, seed = self.info["data"], self.info["seed"]
         seeds = {"split": data.get("split_seed", seed), "batches": data.get("batch_seed", seed)}
         others = [f"{what} {value}" for what, value in seeds.items() if value != seed]
-        told = f"{seed} ({', '.join(others)})" if others else seed
+        seeds_told = f"{seed} ({', '.join(others)})" if others else seed
         units = " and ".join(self.split["unit"].unique())
-        return {**here, **training, "simulated": bool(rows["simulated"].any()), "split_unit": units, "seed": told}
+        left_out = {"not_measured": " ".join(told)} if (told := data.get("not_measured")) else {}
+        return {**here, **training, "simulated": bool(rows["simulated"].any()), "split_unit": units, "seed": seeds_told, **left_out}
 
     def of(self, member: str, split: str = "test") -> pd.DataFrame:
         """Rows of one member that have a label."""

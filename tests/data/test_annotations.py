@@ -276,12 +276,12 @@ def test_a_changed_outline_is_read_anew(annotated, tmp_path):
 
 
 def test_outlines_that_do_not_fit_their_clip_are_left_out_with_the_reason(annotated, tmp_path):
-    cvat_images(annotated / "c0.xml", [[]] * 3)
+    cvat_images(annotated / "c0.xml", [[]] * 6)
     (annotated / "c1.xml").unlink()
     index = build_index(annotated, cache_dir=tmp_path / "cache")
     assert index.table["clip"].tolist() == ["c2", "c3"]
     reasons = dict(zip(index.left_out["path"], index.left_out["reason"], strict=True))
-    assert "the mask has 3 frames of 64 x 48 pixels, its clip 5 frames of 64 x 48" in reasons["clips/c0.mp4"]
+    assert "the mask has 6 frames of 64 x 48 pixels, its clip 5 frames of 64 x 48" in reasons["clips/c0.mp4"]
     assert "there is no such file" in reasons["clips/c1.mp4"]
 
 
@@ -298,7 +298,7 @@ BOX = '<box label="b_line" xtl="1" ytl="1" xbr="5" ybr="5"/>'
         (lambda p: cvat_images(p, []), "has no <image>"),
         (lambda p: cvat_images(p, [[GOOD], []], names=["a/1.png", "b/1.png"]), r"2 folders \(a, b\); name one"),
         (lambda p: cvat_images(p, [[GOOD], []], names=["1.png", "1.png"]), "names an image twice"),
-        (lambda p: cvat_images(p, [[_shape("polygon", "b_line", {"points": "1,2;3"})]]), "no readable CVAT XML or COCO JSON"),
+        (lambda p: cvat_images(p, [[_shape("polygon", "b_line", {"points": "1,2;3"})]]), "no readable file of CVAT"),
         (lambda p: cvat_images(p, [[_shape("polygon", "b_line", {"points": "1,2;3,4;nan,1"})]]), "two finite numbers"),
         (lambda p: cvat_images(p, [[GOOD.replace("points", "pints")]]), "lacks or refers to a missing 'points'"),
         (lambda p: cvat_images(p, [[_shape("mask", "b_line", {"rle": "3, 4", "left": 0, "top": 0, "width": 3, "height": 3})]]),
@@ -306,10 +306,10 @@ BOX = '<box label="b_line" xtl="1" ytl="1" xbr="5" ybr="5"/>'
         (lambda p: cvat_images(p, [[_shape("mask", "b_line", {"rle": "1, 8", "left": 63, "top": 0, "width": 3, "height": 3})]]),
          "its image of 64 x 48"),
         (lambda p: cvat_video(p, [("b_line", [GOOD.replace("<polygon", '<polygon frame="9"')])]), "shape in frame 9, but the clip 4"),
-        (lambda p: p.write_text("<annotations><image"), "no readable CVAT XML"),
+        (lambda p: p.write_text("<annotations><image"), "no readable file of CVAT"),
         (lambda p: p.write_text("<?xml version='1.0' encoding='utf-9'?><annotations/>"), "unknown encoding"),
         (lambda p: p.write_text("<svg/>"), "outermost element is <svg>"),
-        (lambda p: p.write_text(""), "no readable CVAT XML"),
+        (lambda p: p.write_text(""), "no readable file of CVAT"),
     ],
 )  # fmt: skip
 def test_a_bad_cvat_file_is_a_sentence(make, sentence, tmp_path):
@@ -325,13 +325,13 @@ def test_a_bad_cvat_file_is_a_sentence(make, sentence, tmp_path):
         (lambda p: coco(p, [[(0, [])]]), "annotation 0 has no outline"),
         (lambda p: coco(p, [[(0, {"counts": "PXa3", "size": [48, 64]})]]), "a compressed mask; export polygons"),
         (lambda p: coco(p, [[(5, [_flat(TRIANGLE)])]]), "refers to a missing 12"),
-        (lambda p: coco(p, [[(0, [[1, 2, 3]])]]), "no readable CVAT XML or COCO JSON"),
+        (lambda p: coco(p, [[(0, [[1, 2, 3]])]]), "no readable file of CVAT"),
         (lambda p: coco(p, [[(0, {"counts": [10, 10], "size": [48, 64]})]]), "does not fit its runs"),
         (lambda p: coco(p, []), "has no image"),
         (lambda p: coco(p, [[(0, [_flat(TRIANGLE)])]], categories=("lung",)), "'lung' are no class"),
-        (lambda p: p.write_text("[1, 2]"), "no readable CVAT XML or COCO JSON"),
-        (lambda p: p.write_text("{}"), "lacks or refers to a missing 'categories'"),
-        (lambda p: p.write_bytes(b"\xff\xfe{"), "no readable CVAT XML or COCO JSON"),
+        (lambda p: p.write_text("[1, 2]"), "no readable file of CVAT"),
+        (lambda p: p.write_text("{}"), "neither COCO's `images` nor LabelMe's"),
+        (lambda p: p.write_bytes(b"\xff\xfe{"), "no readable file of CVAT"),
     ],
 )  # fmt: skip
 def test_a_bad_coco_file_is_a_sentence(make, sentence, tmp_path):

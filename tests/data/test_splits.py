@@ -1,5 +1,7 @@
 """Splits: whole patients, alike parts, and nothing but table and seed decides."""
 
+import hashlib
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,7 +10,7 @@ from hypothesis import strategies as st
 from sklearn.model_selection import StratifiedGroupKFold
 
 from lus_lightning.data.index import build_index
-from lus_lightning.data.splits import split_patients
+from lus_lightning.data.splits import not_measured, split_patients
 from lus_lightning.errors import UserError
 
 SIGNS = ("a_lines", "b_lines", "effusion", "consolidation")
@@ -66,6 +68,7 @@ def test_folds_cover_the_training_units_once_and_differ_by_at_most_one(table, re
     train = split[split["split"] == "train"]
     assert (split.loc[split["split"] != "train", "fold"] == -1).all()
     expected = range(recipe["folds"]) if recipe["folds"] > 1 else [-1]
+    train = train[train["fold"] >= 0] if recipe["folds"] > 1 else train  # what alone has a class lies in none
     assert sorted(train["fold"].unique()) == list(expected)
     sizes = train.groupby("fold")[recipe["unit"]].nunique()
     assert sizes.max() - sizes.min() <= 1
@@ -95,16 +98,20 @@ def test_forced_patients_are_tested_on(table, recipe, count):
 
 @settings(max_examples=40, deadline=None)
 @given(tables, recipes)
-def test_every_part_has_every_class_and_so_has_the_training_part_without_any_fold(table, recipe):
+def test_training_has_every_class_without_any_fold_too_and_a_part_lacks_only_what_too_few_units_have(table, recipe):
     split = _split(table, recipe)
     assume(split is not None)
     joined = table.merge(split, on=["clip", "patient"])
     train = joined[joined["split"] == "train"]
-    parts = [g for _, g in joined.groupby("split")] + [train[train["fold"] != i] for i in set(train["fold"]) - {-1}]
-    for part in parts:
-        assert set(part["score"]) == set(table["score"])
-        if recipe["stratify"] == "diagnosis":
-            assert set(part["diagnosis"]) == set(table["diagnosis"])
+    parts = (recipe["test_share"] > 0) + (recipe["val_share"] > 0) + 1 + (recipe["folds"] > 1)
+    for column in ["score"] + ["diagnosis"] * (recipe["stratify"] == "diagnosis"):
+        for part in [train] + [train[train["fold"] != i] for i in set(train["fold"]) - {-1}]:
+            assert set(part[column]) == set(table[column])
+        units = joined.groupby(column)[recipe["unit"]].nunique()
+        for _, part in joined.groupby("split"):
+            assert set(units.index[units >= parts]) <= set(part[column])
+        rare = joined[joined[column].isin(units.index[units < parts])]
+        assert (joined.loc[joined[recipe["unit"]].isin(rare[recipe["unit"]]), "split"] == "train").all()
 
 
 def _worst_share_error(table, fold, folds):
@@ -209,8 +216,11 @@ def test_a_frame_split_spreads_a_patient_over_all_sides():
 IMPOSSIBLE = {
     "more folds than patients": ({"folds": 9}, "are too few for 0 in test, 0 in validation and 9 fold"),
     "nobody left to train on": ({"test_share": 0.5, "val_share": 0.49}, "are too few"),
-    "a class that one patient has": ({"folds": 3}, "has nobody with score 3, which 1 have; use fewer folds"),
-    "a class that the test lacks": ({"test_share": 0.2}, "has nobody with score 3"),
+    "a class that tested patients alone have": (
+        {"test_patients": ("p5",)},
+        "the training part (5 of 6 patients) has nobody with score 3, which 1 have; leave some of 'p5' out of split.test_patients",
+    ),
+    "more test folds than patients": ({"test_folds": 9}, "6 patients are too few"),
     "a negative share": ({"test_share": -0.1}, "must be 0 or more"),
     "the whole": ({"test_share": 0.5, "val_share": 0.5}, "less than 1 together"),
     "an unknown patient": ({"test_patients": ("p1", "1051")}, "no patient is called '1051'; name them as in the index, such as 'p0'"),
@@ -241,3 +251,84 @@ def test_real_patients_are_split_with_every_score_on_every_side(covid_blues):
         joined = table.merge(split_patients(table, 0.2, 0.1, 5, 0, stratify=stratify), on=["clip", "patient"])
         assert (joined.groupby("patient")["split"].nunique() == 1).all()
         assert (pd.crosstab([joined["split"], joined["fold"]], joined["score"]) > 0).all(axis=None)
+
+
+def _digest(split):
+    return hashlib.sha256(split.to_csv(index=False).encode()).hexdigest()[:16]
+
+
+@pytest.mark.parametrize(
+    ("how", "digest"),
+    [
+        ({"test_share": 0.2, "val_share": 0.15, "folds": 5}, "f025e79ecaca3df4"),
+        ({"test_share": 0.25, "val_share": 0.0, "folds": 0, "test_folds": 4, "test_fold": 2}, "d7cec7398f5feb71"),
+        ({"test_share": 0.2, "val_share": 0.2, "folds": 3, "unit": "clip", "stratify": "diagnosis"}, "8c61092b5b0dc9c3"),
+    ],
+)
+def test_the_division_of_a_study_without_rare_classes_is_that_of_earlier_versions_to_the_bit(how, digest):
+    assert _digest(split_patients(_random_table(30, 5), seed=11, **how)) == digest
+
+
+ONE = [[0, 1, 2]] * 12 + [[0, 3]]
+"""Patient p12 alone has score 3."""
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("how", [{"test_share": 0.2}, {"val_share": 0.2}, {"folds": 3}, {"test_share": 0.2, "val_share": 0.2, "folds": 4}])
+def test_whoever_alone_has_a_score_is_trained_on_in_every_fold_and_the_others_are_divided(how, seed):
+    table = _table(ONE)
+    how = {"test_share": 0.0, "val_share": 0.0, "folds": 0, "seed": seed} | how
+    split = split_patients(table, **how)
+    assert split.equals(split_patients(table.sample(frac=1, random_state=seed).sort_index(), **how))
+    (alone,) = set(map(tuple, split.loc[split["patient"] == "p12", ["split", "fold"]].to_numpy()))
+    assert alone == ("train", -1)
+    others = split[split["patient"] != "p12"]
+    assert others.loc[others["split"] == "test", "patient"].nunique() == (3 if how["test_share"] else 0)
+    assert (others.loc[others["split"] == "train", "fold"] >= 0).all() == (how["folds"] > 1)
+    (said,) = not_measured(table, split, "score", "score")
+    assert said.endswith("of 13 patients only 1 has it (p12), and is trained on.")
+    places = {"test patients": "test_share", "validation patients": "val_share", "out-of-fold predictions": "folds"}
+    for place, setting in places.items():
+        assert (place in said) == (how[setting] > 0)
+
+
+def test_two_patients_with_a_score_are_in_two_folds_of_training_where_a_test_would_need_a_third():
+    for seed in range(10):
+        split = split_patients(_table([[0, 1, 2]] * 12 + [[0, 3]] * 2), 0.2, 0.0, 3, seed)
+        two = split[split["patient"].isin(["p12", "p13"])].drop_duplicates("patient")
+        assert set(two["split"]) == {"train"}
+        assert two["fold"].nunique() == 2
+        assert two["fold"].min() >= 0
+
+
+def test_in_a_cross_validation_who_alone_has_a_score_is_never_tested_and_all_others_once():
+    table = _table([[0, 1, 2]] * 12 + [[0, 3]])
+    splits = [split_patients(table, 0.2, 0.0, 0, 4, test_folds=4, test_fold=i) for i in range(4)]
+    tested = [set(split.loc[split["split"] == "test", "patient"]) for split in splits]
+    assert sorted(p for patients in tested for p in patients) == sorted(f"p{i}" for i in range(12))
+    assert len({tuple(not_measured(table, split, "score", "score")) for split in splits}) == 1
+
+
+def test_a_test_fold_may_lack_a_score_that_another_has():
+    table = _table([[0, 1, 2]] * 12 + [[0, 3]] * 2)
+    splits = [split_patients(table, 0.2, 0.0, 0, 4, test_folds=5, test_fold=i) for i in range(5)]
+    joined = [table.merge(split) for split in splits]
+    assert sum(3 in set(j.loc[j["split"] == "test", "score"]) for j in joined) == 2
+    assert all(3 in set(j.loc[j["split"] == "train", "score"]) for j in joined)
+
+
+def test_whoever_alone_shows_or_lacks_a_sign_is_trained_on():
+    table = _table([[0, 0]] * 12).assign(score=pd.NA)
+    number = table["patient"].str[1:].astype(int)
+    table = table.assign(a_lines=number % 2, b_lines=(number + 1) // 2 % 2, effusion=(number == 4) * 1, consolidation=(number != 7) * 1)
+    split = split_patients(table, 0.25, 0.25, 0, 0, labels="signs")
+    side = split.groupby("patient")["split"].first()
+    assert (side["p4"], side["p7"]) == ("train", "train")
+    said = not_measured(table, split, "score", "signs")
+    assert [words.split(" is ")[0] for words in said] == ["Effusion", "The absence of consolidation"]
+
+
+def test_too_many_patients_who_alone_have_a_class_are_told():
+    table = _table([[0], [1], [2], [3]])
+    with pytest.raises(UserError, match=r"4 patients are too few for 1 in test, .* and 4 must be trained on as they alone have a class"):
+        split_patients(table, 0.25, 0.0, 0, 0)

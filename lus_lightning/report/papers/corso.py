@@ -104,7 +104,8 @@ def scores_notes(results: Results, clips: Mapping[str, pd.DataFrame]) -> list[st
     else:
         notes.append(f"Here the weights tested are {told}those of the last epoch; no tested patient had a say in it.")
     if folds:
-        notes.append(f"Every patient is tested once, by the network of the {folds} that was trained without them.")
+        only = " who is tested" if run.info["data"].get("not_measured") else ""
+        notes.append(f"Every patient{only} is tested once, by the network of the {folds} that was trained without them.")
     if run.provenance["split_unit"] == "patient":
         notes.append("Here no tested patient was trained on.")
     if MAJORITY in clips:

@@ -98,21 +98,25 @@ def several_section(results: Results) -> Section:
     """Each sign is a question of its own: present or not."""
     records, rows = results.members[MEMBER]["frame"], results.run.of(MEMBER)
     signs = [sign for sign in SIGNS if sign in records]
-    whole = mean_over_signs(rows, np.zeros(len(rows), dtype=np.int64))(np.ones((1, 1)))
-    bounds = patient_bootstrap(rows, mean_over_signs, results.replicates)
+    both = [sign for sign in signs if rows.loc[rows["sign"] == sign, "target"].nunique() == 2]
+    of_both = rows[rows["sign"].isin(both or signs)]
+    whole = mean_over_signs(of_both, np.zeros(len(of_both), dtype=np.int64))(np.ones((1, 1)))
+    bounds = patient_bootstrap(of_both, mean_over_signs, results.replicates)
     here: dict[tuple[str, str], Here] = {}
     for column, metric in COLUMNS.items():
         key = metric if metric == "accuracy" else f"{metric}_1"
         here |= {(NAMES[sign], column): estimate(records[sign], key, 100) for sign in signs}
-        here["Total", column] = bounded(float(whole[key][0]), bounds[key], rows, 100)._replace(n=_n_images(rows))
+        here["Total", column] = bounded(float(whole[key][0]), bounds[key], of_both, 100)._replace(n=_n_images(of_both))
     notes = ["The paper's pictures show one sign alone, and its network chooses one of four; here each sign is present or not.",
-             f"Total: printed of four signs, here the mean over {', '.join(NAMES[s] for s in signs)}."]  # fmt: skip
+             f"Total: printed of four signs, here the mean over {', '.join(NAMES[s] for s in both or signs)}."]  # fmt: skip
+    if one := [NAMES[sign] for sign in signs if sign not in both]:
+        notes.append(f"Of {', '.join(one)} all tested images show the same (present or absent), so what compares the two is not defined.")
     text = [f"Each sign is a question of its own: present from a probability of 0.5. {without_label(results)}"]
     if absent := [NAMES[sign] for sign in SIGNS if sign not in records]:
         text.append(f"Nobody looked for {' or '.join(absent)}: not trained, not measured, in no table.")
     table = beside("table_1", of_signs(results.published.tables["table_1"], signs), here, notes)
-    kappas = {(NAMES[sign], "Kappa"): estimate(records[sign], "kappa") for sign in signs}
-    kappas["Mean over signs", "Kappa"] = bounded(float(whole["kappa"][0]), bounds["kappa"], rows)._replace(n=_n_images(rows))
+    kappas = {(NAMES[sign], "Kappa"): estimate(records[sign], "kappa") for sign in both}
+    kappas["Mean over signs", "Kappa"] = bounded(float(whole["kappa"][0]), bounds["kappa"], of_both)._replace(n=_n_images(of_both))
     note = "The printed kappa is that of one choice among four classes."
     kappa = beside("kappa", results.published.tables["kappa"], kappas, (note,), digits=3)
     return Section("Each sign (Tab. 1)", tuple(text), (table, kappa, images_table(results)), (_chart(table),))

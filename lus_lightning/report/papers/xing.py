@@ -161,15 +161,19 @@ def _pair_counts(confusion: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def one_against_rest(table: pd.DataFrame, units: np.ndarray) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
-    """A statistic for `patient_bootstrap`: `accuracy_<c>`, (TP + TN) / all of each score, and their mean `accuracy` (equation 3)."""
+    """A statistic for `patient_bootstrap`: `accuracy_<c>`, (TP + TN) / all of each score, and their mean `accuracy` (equation 3).
+
+    A score that no row is labelled with has none, and takes no part in the mean.
+    """
     target, pred = (table[c].to_numpy()[:, None] == np.array(SCORES) for c in ("target", "pred"))
     right = np.column_stack([target == pred, np.ones(len(table))])
+    present = target.any(axis=0)
     per_unit = np.stack([np.bincount(units, weights=column) for column in right.T], axis=1)
 
     def resampled(weights: np.ndarray) -> dict[str, np.ndarray]:
         total = weights @ per_unit
-        share = total[:, :-1] / total[:, -1:]
-        return {"accuracy": share.mean(axis=1)} | {f"accuracy_{c}": share[:, c] for c in SCORES}
+        share = np.where(present, total[:, :-1] / total[:, -1:], np.nan)
+        return {"accuracy": share[:, present].mean(axis=1)} | {f"accuracy_{c}": share[:, c] for c in SCORES}
 
     return resampled
 
