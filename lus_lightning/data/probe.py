@@ -73,7 +73,8 @@ def probe(files: Files, cache_dir: Path) -> Facts:
         keep_text(fits, kept := json.dumps(_check(files, facts)))
     masked, notes = json.loads(kept)
     if masked:
-        notes.append(f"its masks are those of frames {masked} (numbers in their names, the first frame is 0); in the others nobody has looked")
+        numbered = "numbers in their names, the first frame is 0"
+        notes.append(f"its masks are those of frames {masked} ({numbered}); in the others nobody has looked")
     return replace(facts, content=content, mask_frames=masked or None, notes=facts.notes + notes)
 
 
