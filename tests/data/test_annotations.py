@@ -245,7 +245,7 @@ def annotated(tmp_path):
     coco(root / "all.json", frames, names=[f"c{i}/{t}.png" for i in (2, 3) for t in range(5)])
     table = {"clip": [f"c{i}" for i in range(4)], "path": [f"clips/c{i}.mp4" for i in range(4)], "patient": [f"p{i}" for i in range(4)]}
     masks = ["c0.xml", "c1.xml", "all.json#c2", "all.json#c3"]
-    write_index(root, pd.DataFrame(table | {"score": 1, "standard": "soldati", "mask": masks}))
+    write_index(root, pd.DataFrame(table | {"score": [1, 1, 1, 0], "standard": "soldati", "mask": masks}))
     return root
 
 

@@ -231,7 +231,8 @@ def partly(tmp_path):
         for t in frames:
             Image.fromarray(np.full((48, 64), 255 * (t > 0), np.uint8)).save(root / f"m{i}" / f"{t:04d}.png")
     columns = {"clip": "c{}", "path": "c{}.mp4", "patient": "p{}", "mask": "m{}#b_line"}
-    write_index(root, pd.DataFrame({c: [v.format(i) for i in range(4)] for c, v in columns.items()} | {"score": 1, "standard": "soldati"}))
+    table = {c: [v.format(i) for i in range(4)] for c, v in columns.items()}
+    write_index(root, pd.DataFrame(table | {"score": [1, 1, 1, 0], "standard": "soldati"}))
     return root
 
 
@@ -239,7 +240,7 @@ def test_the_index_says_which_frames_have_masks(partly, tmp_path):
     index = build_index(partly, cache_dir=tmp_path / "cache")
     assert index.table["mask_frames"].tolist() == ["1 3", "1 3", None, None]
     (note,) = index.notes
-    assert note.startswith("c0, c1: its masks are those of frames 1 3 ")
+    assert note.startswith("c0, c1 (2 clips): its masks are those of frames 1 3 ")
     assert list(mask_places(index.table, 0, range(5))) == [-1, 0, -1, 1, -1]
     assert list(mask_places(index.table, 2, range(5))) == [0, 1, 2, 3, 4]
     again = build_index(partly, cache_dir=tmp_path / "cache")
