@@ -26,17 +26,17 @@ from lus_lightning.data.frames import (
     frame_table,
     label_table,
     labelled,
+    refuse_one_class,
     targets,
     usable_frames,
     without_label,
 )
 from lus_lightning.data.geometry import Geometry
-from lus_lightning.data.patients import check_sides, label_text
+from lus_lightning.data.patients import check_sides
 from lus_lightning.data.roots import cache_folder
 from lus_lightning.data.samplers import Draw, GroupBatches, ResumableLoader, Sampling
 from lus_lightning.data.sources import Sources, read_sources
 from lus_lightning.data.splits import Split, not_measured, split_patients
-from lus_lightning.data.tables import SCORE_RULE, SIGN_RULE
 from lus_lightning.data.transforms import Augmentation
 from lus_lightning.errors import UserError
 from lus_lightning.labels import SIGNS
@@ -192,7 +192,7 @@ class LungDataModule(pl.LightningDataModule):
             units = units.join(label_table(units, self.labels))
         if self.earlier is None:
             if not self._method("mask_classes", ()):  # masks teach whatever the scores are
-                self._refuse_one_class(frames[frames["row"].isin(known.index[known["source"] == 0])])
+                refuse_one_class(frames[frames["row"].isin(known.index[known["source"] == 0])], self.labels, self._root())
             split = split_patients(units, **recipe)
         else:
             split, self.told = kept_division(self.earlier, self._division(units.assign(split="", fold=-1)), self.after_change, units)
@@ -206,22 +206,6 @@ class LungDataModule(pl.LightningDataModule):
         if self.division.unit == "patient":
             check_sides(split, clips, distinct)
         return split
-
-    def _refuse_one_class(self, frames: pd.DataFrame) -> None:
-        """Refuse to train where every sample has the same label.
-
-        Raises:
-            UserError: it has.
-        """
-        known = label_table(frames[labelled(frames)], self.labels)
-        if (known.nunique() > 1).any():
-            return
-        shown = label_text(known.drop_duplicates().head(1).assign(clip="")).iloc[0]
-        one, rule = ("score", SCORE_RULE) if self.labels == "score" else ("label", SIGN_RULE)
-        raise UserError(
-            f"every labelled clip of {self._root()} has {shown}, and from one {one} only nothing can be learnt; add clips with other labels"
-            f" ({rule}), or predict these with a network that is trained already"
-        )
 
     def _division(self, units: pd.DataFrame) -> Division:
         how = asdict(self.division) | {"folds": self._method("folds", 1), "labels": self.labels}

@@ -49,8 +49,8 @@ class FrameMaskDataModule(FrameDataModule):
         """As `LungDataModule.part`."""
         items = super().part(split)
         clips = self.sources.clips.reindex(columns=["mask_frames"])
-        partial = clips["mask_frames"].notna().to_numpy()[items["row"]]
-        return items if split == "test" else items[~partial | (self.places(items) >= 0)].reset_index(drop=True)
+        partial = items[clips["mask_frames"].notna().to_numpy()[items["row"]]]
+        return items if split == "test" else items.drop(partial.index[self.places(partial) < 0]).reset_index(drop=True)
 
     def places(self, items: pd.DataFrame) -> np.ndarray:
         """Places (N,) int64 of frames among the masks of their clips, -1 where a frame has none."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from typing import Final
 
 import cv2
@@ -59,31 +59,31 @@ def estimate_geometry(
     is said to be, or if nobody says what it is and those lines run side by side; otherwise it is refused.
     """
     few, factor, size = _reduced(frames, len(frames) if isinstance(frames, np.ndarray) else count or 0)
-    if reason := next(filter(None, (_odd(few, threshold) for threshold in THRESHOLDS[:2])), ""):
+    lit = cache(partial(lit_region, few))
+    if reason := next(filter(None, (_odd(few, lit(threshold)) for threshold in THRESHOLDS[:2])), ""):
         return Estimate(None, 0.0, reason)
     angle = shared.angle if shared else None
-    best = _most_sure(few, partial(_recalled, probe=probe, shared=shared.reduced(factor))) if shared else None
+    best = _most_sure(lit, partial(_recalled, probe=probe, shared=shared.reduced(factor))) if shared else None
     if shared and shared.by == "exam" and best and best.geometry is None:
         return best  # all else has been tried before
     if best is None or best.geometry is None:
-        best = _most_sure(few, partial(_estimate, probe=probe, angle=angle))
+        best = _most_sure(lit, partial(_estimate, probe=probe, angle=angle))
     if best.confidence <= SURE and best.shared not in FULL and probe != "linear" and not _is_linear(best):
-        met = _most_sure(few, partial(_met, frames=few, probe=probe, angle=angle), SURE_ENOUGH, faint_first=True)
+        met = _most_sure(lit, partial(_met, frames=few, probe=probe, angle=angle), SURE_ENOUGH, faint_first=True)
         best = max(best, met, key=_sureness) if _apart(best, met) else best
     if best.geometry is None and probe is None:
-        best = _most_sure(few, partial(_parallel, frames=few, refused=best), SURE_ENOUGH, faint_first=True)
+        best = _most_sure(lit, partial(_parallel, frames=few, refused=best), SURE_ENOUGH, faint_first=True)
     if (geometry := best.geometry) is None:
         return best
-    outlines = [(found, outline(found)) for found in (lit_region(few, t) for t in THRESHOLDS)]
+    outlines = [(found, outline(found)) for found in map(lit, THRESHOLDS)]
     if not _is_linear(best) and "outer" not in best.seen and (deeper := _deepened(geometry, [edges for _, edges in outlines])):
         best, geometry = replace(best, seen=(*best.seen, "outer")), deeper
     overlap = max(_overlap(_in_window(geometry, edges), found.lit) for found, edges in outlines)
     return replace(best, geometry=_enlarged(geometry, factor, size), overlap=overlap)
 
 
-def _odd(frames: np.ndarray, threshold: int) -> str:
-    """Why what lights up above a threshold is no single upright picture, empty if it may be one."""
-    found = lit_region(frames, threshold)
+def _odd(frames: np.ndarray, found: Lit) -> str:
+    """Why what lights up is no single upright picture, empty if it may be one."""
     return odd_layout(frames, found) if found.lit.mean() > _LEAST_LIT else ""
 
 
@@ -94,11 +94,11 @@ def _deepened(geometry: Geometry, outlines: list[Outline]) -> Geometry | None:
     return replace(geometry, depth_mm=outer - geometry.radius_mm) if points and outer >= depth else None
 
 
-def _most_sure(frames: np.ndarray, estimate: Callable[[Lit], Estimate], enough: float = SURE, faint_first: bool = False) -> Estimate:
-    """The best estimate over the thresholds, the first that is sure `enough`."""
+def _most_sure(lit: Callable[[int], Lit], estimate: Callable[[Lit], Estimate], enough: float = SURE, faint_first: bool = False) -> Estimate:
+    """The best estimate over the thresholds, above each of which `lit` gives what lights up; the first that is sure `enough`."""
     best = Estimate(None, 0.0, "nothing lights up")
     for threshold in THRESHOLDS[::-1] if faint_first else THRESHOLDS:
-        found = lit_region(frames, threshold)
+        found = lit(threshold)
         if found.lit.mean() > _LEAST_LIT:
             best = max(estimate(found), best, key=lambda e: e.confidence)
         if best.confidence > enough:

@@ -1,13 +1,16 @@
 """From the sample index to the frame table: which frames of each clip are samples, with which label."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import numpy as np
 import pandas as pd
 
+from lus_lightning.data.patients import label_text
 from lus_lightning.data.shown import numbers_of
-from lus_lightning.data.tables import read_frame_table
+from lus_lightning.data.tables import SCORE_RULE, SIGN_RULE, read_frame_table
+from lus_lightning.errors import UserError
 from lus_lightning.labels import SIGNS
 
 LABELS: Final = ("score", "sign", "signs")
@@ -134,6 +137,23 @@ def without_label(clips: pd.DataFrame, labels: str) -> dict[str, int]:
         "not all signs were looked for": unsure & (shown <= 1),
     }
     return {reason: int(rows.sum()) for reason, rows in reasons.items() if rows.any()}
+
+
+def refuse_one_class(frames: pd.DataFrame, labels: str, root: str | Path) -> None:
+    """Refuse to train on the frames of `root` where all that have a label have the same.
+
+    Raises:
+        UserError: they have.
+    """
+    known = label_table(frames[labelled(frames)], labels)
+    if (known.nunique() > 1).any():
+        return
+    shown = label_text(known.drop_duplicates().head(1).assign(clip="")).iloc[0]
+    one, rule = ("score", SCORE_RULE) if labels == "score" else ("label", SIGN_RULE)
+    raise UserError(
+        f"every labelled clip of {root} has {shown}, and from one {one} only nothing can be learnt; add clips with other labels"
+        f" ({rule}), or predict these with a network that is trained already"
+    )
 
 
 def spread(clips: pd.DataFrame, most: int) -> pd.DataFrame:

@@ -15,7 +15,7 @@ from PIL import ImageOps
 
 from lus_lightning.data.annotations import annotation_file, is_annotation, read_annotations
 from lus_lightning.data.pixels import Told
-from lus_lightning.data.readers import still_files
+from lus_lightning.data.readers import still_files, visible
 from lus_lightning.data.shown import numbers_of
 from lus_lightning.data.stills import opened_pictures
 from lus_lightning.errors import UserError
@@ -177,7 +177,7 @@ def _files(source: Path) -> list[Path]:
     """The pictures that `source` is or holds."""
     files = still_files(source) if source.is_dir() else [source]
     if not files:
-        kinds = ", ".join(sorted({p.suffix.lower() for p in source.iterdir() if not p.name.startswith(".")}))
+        kinds = ", ".join(sorted({p.suffix.lower() for p in source.iterdir() if visible(p.name)}))
         raise UserError(f"the folder of masks has no pictures (it has {kinds or 'no files'}); it needs one grey PNG file a frame")
     for file in files:
         if file.suffix.lower() not in _EXACT:

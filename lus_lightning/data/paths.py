@@ -10,7 +10,7 @@ import pandas as pd
 
 from lus_lightning.data.annotations import annotation_file
 from lus_lightning.data.patients import listed
-from lus_lightning.data.readers import CLIP_SUFFIXES
+from lus_lightning.data.readers import CLIP_SUFFIXES, visible
 from lus_lightning.data.schema import FILES
 
 _DRIVE: Final = re.compile(r"^[A-Za-z]:(?=[\\/])")
@@ -87,7 +87,7 @@ class _Folder:
             self._lists[place] = {}
             folder = self.root / place
             for name in os.listdir(folder) if folder.is_dir() else []:
-                if not name.startswith("."):
+                if visible(name):
                     self._lists[place].setdefault(_plain(name), []).append(name)
         return self._lists[place]
 

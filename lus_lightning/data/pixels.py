@@ -25,12 +25,12 @@ class Told:
     Args:
         fps: frames per second as the container says (the average where the rate varies), none for stills and arrays.
         notes: what the user should know of how the file was read.
-        colours: looks at the frames' colours, of which only grey is read.
+        colours: looks at the frames' colours, of which only grey is read; none where nobody asks.
     """
 
     fps: float | None = None
     notes: list[str] = field(default_factory=list)
-    colours: Colours = field(default_factory=Colours)
+    colours: Colours | None = None
 
     def note(self, text: str) -> None:
         """Add a note, once."""

@@ -13,7 +13,7 @@ from lus_lightning.data.identity import content_hash, digest
 from lus_lightning.data.masks import MASKS_VERSION, mask_frames
 from lus_lightning.data.pixels import Told
 from lus_lightning.data.readers import READER_VERSION, frames_of
-from lus_lightning.data.shown import Watch, numbers_of, ranges
+from lus_lightning.data.shown import Colours, Watch, numbers_of, ranges
 from lus_lightning.data.store import keep_text, kept_text
 from lus_lightning.data.tables import SCORE_RULE, SIGN_RULE, read_frame_table
 from lus_lightning.errors import UserError
@@ -89,7 +89,7 @@ def facts_of(clip: Path, cache_dir: Path) -> Facts:
     try:
         return Facts(**json.loads(kept_text(known) or ""))
     except (ValueError, TypeError):  # not there yet, or damaged: looked at again
-        told, watch = Told(), Watch()
+        told, watch = Told(colours=Colours()), Watch()
     for frame in frames_of(clip, told):
         watch.look(frame)
     facts = Facts(watch.count, *watch.shape, told.fps, ranges(watch.black), ranges(watch.frozen), content, told.notes)

@@ -55,7 +55,7 @@ def frames_of(path: Path, told: Told | None = None) -> Iterator[np.ndarray]:
     told = told or Told()
     with _in_words(path):
         yield from eight_bits(lambda: _alike(_read(path, told)), told)
-    if told.colours.moving:
+    if told.colours is not None and told.colours.moving:
         told.note("shows colours that move, as Doppler does, and is read as grey")
 
 
@@ -69,9 +69,14 @@ def read_clip(path: Path) -> Clip:
     return Clip(frames, told.fps)
 
 
+def visible(name: str) -> bool:
+    """Whether a file is the user's: neither hidden (macOS's `._*`) nor Office's mark of an open file."""
+    return not name.startswith((".", "~$"))
+
+
 def still_files(folder: Path) -> list[Path]:
     """The stills of a folder in natural order, files of other kinds and hidden ones aside."""
-    found = (p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith("."))
+    found = (p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and visible(p.name))
     return sorted(found, key=lambda p: natural_key(p.name))
 
 

@@ -34,9 +34,10 @@ class Colours:
         values = cv2.cvtColor(rgb, cv2.COLOR_RGB2YCrCb).astype(np.int16)
         level, chroma = values[..., 0] // 16, values[..., 1:]
         coloured = np.zeros(level.shape, bool)
-        for each in np.unique(level):
-            alike = level == each
-            coloured[alike] = (np.abs(chroma[alike] - np.median(chroma[alike], axis=0)) > _COLOURED).any(axis=1)
+        if (np.ptp(chroma, axis=(0, 1)) > _COLOURED).any():  # most frames are grey all over, and need no medians
+            for each in np.unique(level):
+                alike = level == each
+                coloured[alike] = (np.abs(chroma[alike] - np.median(chroma[alike], axis=0)) > _COLOURED).any(axis=1)
         if self._ever is None or self._always is None or self._ever.shape != coloured.shape:
             self._ever = self._always = coloured
         self._ever, self._always = self._ever | coloured, self._always & coloured

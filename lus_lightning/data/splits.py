@@ -91,14 +91,12 @@ def split_patients(
     held = [_held(share, len(features)) for share in (test_share, val_share)]
     folds = folds if folds > 1 else 0
     parts = [bool(test_folds or held[0] or forced.any()), held[1] > 0, True, folds > 0]  # of folds two units have a class, or more
-    rare = [c for c in _classes(features) if 0 < (features[c] > 0).sum() < sum(parts)]
-    kept = (features[rare] > 0).any(axis=1).to_numpy() & ~forced
+    rare, kept, alone = _rare(features, forced, sum(parts), folds)
     if test_folds:
         forced[~kept] = _deal(features[~kept], _even(int((~kept).sum()), test_folds), rng) == test_fold
         held[0] = 0
     held[0] = max(held[0], int(forced.sum()))
     rest = len(features) - sum(held)
-    alone = kept & (features[[c for c in rare if folds and (features.loc[~forced, c] > 0).sum() == 1]] > 0).any(axis=1).to_numpy()
     if rest < max(folds + int(alone.sum()), int(kept.sum()), 1) or 0 < test_folds > (~kept).sum():
         told = f", and {int(kept.sum())} must be trained on as they alone have a class" if kept.any() else ""
         raise UserError(
@@ -120,6 +118,21 @@ def split_patients(
     columns = ["clip", "frame", "patient"] if unit == "frame" else ["clip", "patient"]
     split = np.array(["test", "val", "train"], dtype=object)[part]
     return table[columns].assign(unit=unit, split=split[where], fold=fold[where]).reset_index(drop=True)
+
+
+def _rare(features: pd.DataFrame, forced: np.ndarray, n_parts: int, folds: int) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """Classes that fewer units have than there are parts; which units (N,) bool are trained on for one; which of these lie in no fold.
+
+    Args:
+        features: of `_features`.
+        forced: units (N,) bool whose part is the test, whatever they show.
+        n_parts: parts that are to have every class.
+        folds: of the training part, 0 for none.
+    """
+    rare = [c for c in _classes(features) if 0 < (features[c] > 0).sum() < n_parts]
+    single = [c for c in rare if folds and (features.loc[~forced, c] > 0).sum() == 1]
+    kept, alone = ((features[some] > 0).any(axis=1).to_numpy() & ~forced for some in (rare, single))
+    return rare, kept, alone
 
 
 def _check(table: pd.DataFrame, test_share: float, val_share: float, unit: str, stratify: str, test_patients: Sequence[str]) -> None:

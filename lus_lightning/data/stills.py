@@ -100,7 +100,7 @@ def _shown(image: Image.Image, told: Told) -> np.ndarray:
     aspect = float(y) / float(x) if x and y else 1.0
     clear = image.info.get("transparency")
     picture = ImageOps.exif_transpose(image)
-    if picture.mode in ("RGB", "RGBA", "P", "CMYK", "YCbCr"):
+    if told.colours is not None and picture.mode in ("RGB", "RGBA", "P", "CMYK", "YCbCr"):
         small = picture.convert("RGB")
         small.thumbnail((LOOKED_AT, LOOKED_AT))
         told.colours.look(np.asarray(small))

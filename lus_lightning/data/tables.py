@@ -89,11 +89,13 @@ def numbers(values: pd.Series, yes_no: bool = False) -> tuple[pd.Series, pd.Seri
         if not isinstance(value, str):
             return value
         text = value.strip().casefold()
-        return re.sub(r"^([+-]?\d+),(\d+)$", r"\1.\2", _YES_NO.get(text, text) if yes_no else text) or None
+        text = _YES_NO.get(text, text) if yes_no else text
+        return (re.sub(r"^([+-]?\d+),(\d+)$", r"\1.\2", text) if "," in text else text) or None
 
-    cells = values.map(plain)
-    found = pd.to_numeric(cells, errors="coerce").astype("Float64").astype(float)
-    return found, cells.notna() & ~np.isfinite(found)
+    # Each start reads the labels of every clip's frames, so that this costs no more pandas than it must.
+    cells = pd.array([plain(value) for value in values], dtype=object)
+    found = pd.to_numeric(pd.Series(cells, values.index), errors="coerce").astype("Float64").astype(float)
+    return found, pd.Series(pd.notna(cells) & ~np.isfinite(found.to_numpy()), values.index)
 
 
 NAMES: Final = dict.fromkeys(("clip", "patient", "exam", "zone", "protocol", "unit", "split", "member", "sign"), str)
@@ -117,15 +119,18 @@ def read_frame_table(path: str | Path) -> pd.DataFrame:
     labels = under_known_headings(read_strings(path), ("frame", "score", *SIGNS), path, ("rater_", "truth_"))
     if missing := {"frame", "score"} - set(labels):
         raise UserError(f"{path}: the frame labels lack the column(s) {', '.join(sorted(missing))}; they need frame,score")
-    for column in labels:
-        labels[column], wrong = numbers(written := labels[column], column in SIGNS)
+    found: dict[str, pd.Series] = {}
+    for column, written in labels.items():
+        found[str(column)], wrong = numbers(written, column in SIGNS)
         if column == "frame":
-            wrong |= labels[column] % 1 != 0
+            wrong |= found["frame"] % 1 != 0
         if wrong.any():
             row = int(wrong.to_numpy().argmax())
             rule = "it is the number of a frame, from 0" if column == "frame" else SIGN_RULE if column in SIGNS else SCORE_RULE
             raise UserError(f"{path}, row {row + 1}: column `{column}` is {written.iloc[row]!r}; {rule}")
-    return labels.astype({"frame": np.int64})
+    table = pd.DataFrame(found | {"frame": found["frame"].astype(np.int64)})
+    table.attrs = labels.attrs
+    return table
 
 
 def need_columns(table: pd.DataFrame, columns: set[str], source: str | Path, has: pd.DataFrame | None = None, remedy: str = "") -> None:

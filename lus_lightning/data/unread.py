@@ -10,7 +10,7 @@ import pandas as pd
 from lus_lightning.data.annotations import annotation_file
 from lus_lightning.data.cells import TABLE_SUFFIXES
 from lus_lightning.data.patients import listed
-from lus_lightning.data.readers import CLIP_SUFFIXES
+from lus_lightning.data.readers import CLIP_SUFFIXES, visible
 from lus_lightning.data.schema import FILES
 
 DICOM: Final = "is DICOM, which is not read yet; convert it to MP4 or PNG first"
@@ -20,11 +20,6 @@ NO_TABLE: Final = (
 )
 _DICOM_SUFFIXES: Final = (".dcm", ".dicom", ".ima")
 _OTHER_TABLES: Final = (*TABLE_SUFFIXES, ".xls", ".ods", ".numbers", ".parquet")
-
-
-def visible(name: str) -> bool:
-    """Whether a file is the user's: neither hidden (macOS's `._*`) nor Office's mark of an open file."""
-    return not name.startswith((".", "~$"))
 
 
 def dicom_files(folder: Path) -> list[str]:

@@ -44,7 +44,7 @@ def video_frames(path: Path, told: Told) -> Iterator[np.ndarray]:
             turned = turned or _turn(frame)  # once: a frame whose side data were looked at stays in memory for long
             if frame.interlaced_frame:
                 told.note("is interlaced: every other row of a frame is a moment later")
-            if count % _EVERY == 0 and (len(frame.format.components) > 2 or frame.format.has_palette):
+            if told.colours is not None and count % _EVERY == 0 and (len(frame.format.components) > 2 or frame.format.has_palette):
                 told.colours.look(small(frame))
             yield turned(square(grey(frame), aspect, told))
             count += 1

@@ -15,6 +15,7 @@ from lus_lightning.data.geometry import Geometry, scan_maps
 from lus_lightning.data.layout import LEANING, STEERED, STRIP, TWO_PICTURES, UPSIDE_DOWN
 from lus_lightning.data.pixels import Told
 from lus_lightning.data.readers import frames_of
+from lus_lightning.data.shown import Colours
 
 FAN = Geometry("convex", 0.55, 60.0, 150.0, 180, 260, 1.0, 45.0, scaled=False)
 
@@ -139,6 +140,6 @@ def test_colours_are_told_of_stills_too(fan, tmp_path):
         (tmp_path / name).mkdir()
         for t, frame in enumerate(frames.astype(np.uint8)):
             cv2.imwrite(str(tmp_path / name / f"{t}.png"), frame[..., ::-1])
-        for _ in frames_of(tmp_path / name, told := Told()):
+        for _ in frames_of(tmp_path / name, told := Told(colours=Colours())):
             pass
         assert bool(told.notes) == (name == "flow")

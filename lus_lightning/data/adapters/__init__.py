@@ -13,7 +13,8 @@ from typing import Final
 from lus_lightning.data.adapters import clips, covid_blues, pocus, san_matteo, simulated, table
 from lus_lightning.data.cells import TABLE_SUFFIXES
 from lus_lightning.data.patients import listed
-from lus_lightning.data.unread import dicom_files, visible
+from lus_lightning.data.readers import visible
+from lus_lightning.data.unread import dicom_files
 from lus_lightning.errors import UserError
 
 ADAPTERS: Final[dict[str, ModuleType]] = {

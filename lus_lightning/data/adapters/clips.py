@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from lus_lightning.data.readers import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from lus_lightning.data.readers import IMAGE_SUFFIXES, VIDEO_SUFFIXES, visible
 from lus_lightning.data.tables import left_out_table
-from lus_lightning.data.unread import NO_TABLE, visible
+from lus_lightning.data.unread import NO_TABLE
 
 
 def matches(root: Path) -> bool:

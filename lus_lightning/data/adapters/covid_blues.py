@@ -10,9 +10,8 @@ from typing import Final
 
 import pandas as pd
 
-from lus_lightning.data.readers import VIDEO_SUFFIXES
+from lus_lightning.data.readers import VIDEO_SUFFIXES, visible
 from lus_lightning.data.tables import left_out_table, need_columns, read_strings
-from lus_lightning.data.unread import visible
 
 _NAME: Final = re.compile(r"(?P<patient>patient_\d+)_(?P<zone>[LR][1-3])(?:_\d+)?")
 _YES_NO: Final = {"yes": "1", "no": "0"}

@@ -14,9 +14,8 @@ from typing import Final
 
 import pandas as pd
 
-from lus_lightning.data.readers import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from lus_lightning.data.readers import IMAGE_SUFFIXES, VIDEO_SUFFIXES, visible
 from lus_lightning.data.tables import left_out_table, need_columns, read_strings
-from lus_lightning.data.unread import visible
 
 _SIGNS: Final = {"a_lines": "A-lines", "b_lines": "B-lines", "effusion": "Effusion", "consolidation": "Consolidations"}
 _LOOKED_AT: Final = (*_SIGNS.values(), "Pleural line irregularities", "Air bronchogram")

@@ -6,9 +6,9 @@ from typing import Final
 import pandas as pd
 
 from lus_lightning.data.cells import TABLE_SUFFIXES
+from lus_lightning.data.readers import visible
 from lus_lightning.data.schema import COLUMNS, GEOMETRY, PREFIXES
 from lus_lightning.data.tables import left_out_table, need_columns, read_strings, under_known_headings
-from lus_lightning.data.unread import visible
 from lus_lightning.errors import UserError
 
 INDEX: Final = "index"
