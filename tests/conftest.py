@@ -1,6 +1,7 @@
 """Fixtures every test file shares."""
 
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,6 +41,12 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """The tests keep their frame cache and simulated studies to themselves; the processes of one `make test` share them."""
     own = tmp_path_factory.getbasetemp()
     os.environ["LUS_CACHE"] = str((own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "lus-cache")
+
+
+@pytest.fixture(autouse=True)
+def _own_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Progress is told every half minute of a command, and each test is a command of its own: none tells of the time of those before."""
+    monkeypatch.setattr("lus_lightning.console.Progress._told", time.monotonic())
 
 
 @pytest.fixture(scope="session")
